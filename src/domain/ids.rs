@@ -1,0 +1,201 @@
+//! Identifiers, shards and the version triple of an entity's state.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// How many shards the entities are divided into; fixed for ever, because
+/// identifiers carry their shard.
+pub const SHARDS: u16 = 1024;
+
+/// One of the [`SHARDS`] slices of the entities. Ownership, fencing and write
+/// lanes go by shard.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct ShardId(pub u16);
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The shard of the entity with this identifier.
+///
+/// The low 62 bits of a UUIDv7 are random, so their multiplicative hash is an
+/// even spread.
+#[must_use]
+pub fn shard_of(entity: Uuid) -> ShardId {
+    let (_, low) = entity.as_u64_pair();
+    let mixed = low.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // The top ten bits of the product: below SHARDS by construction.
+    ShardId((mixed >> 54) as u16)
+}
+
+/// Puts `shard` into the ten low bits of `rand_a`, so that every node can route
+/// the identifier of a hold, order, payment or ticket without looking it up.
+///
+/// `rand_a` is the 12 bits after the version of a UUIDv7 (RFC 9562 §5.7); the
+/// other two stay random.
+#[must_use]
+pub fn with_shard(id: Uuid, shard: ShardId) -> Uuid {
+    let (high, low) = id.as_u64_pair();
+    Uuid::from_u64_pair((high & !0x3ff) | u64::from(shard.0), low)
+}
+
+/// The shard that [`with_shard`] put in.
+#[must_use]
+pub fn shard_in(id: Uuid) -> ShardId {
+    let (high, _) = id.as_u64_pair();
+    ShardId((high & 0x3ff) as u16)
+}
+
+macro_rules! id {
+    ($($(#[$doc:meta])* $name:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+    )*};
+}
+
+id! {
+    /// A person with an account; also the id of the account entity.
+    UserId;
+    /// A place with sections, rows and seats.
+    VenueId;
+    /// A show that is sold, on one or more timetables.
+    PerformanceId;
+    /// One date of a performance: the entity that seats are sold in.
+    TimetableId;
+    /// Seats taken for a while by one user. Carries its timetable's shard.
+    HoldId;
+    /// A purchase of a hold's seats. Carries its timetable's shard.
+    OrderId;
+    /// The payment of an order or a top-up. Carries the shard of its entity.
+    PaymentId;
+    /// The right to one seat. Carries its timetable's shard.
+    TicketId;
+    /// A line of refresh tokens that began with one sign-in.
+    SessionId;
+}
+
+/// What kind of state machine an entity is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum EntityKind {
+    /// [`crate::domain::timetable`]
+    Timetable,
+    /// [`crate::domain::account`]
+    Account,
+}
+
+impl EntityKind {
+    /// The name used in the store, in logs and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timetable => "timetable",
+            Self::Account => "account",
+        }
+    }
+}
+
+/// The address of a state machine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct EntityId {
+    /// Which state machine.
+    pub kind: EntityKind,
+    /// Which one of them.
+    pub id: Uuid,
+}
+
+impl EntityId {
+    /// The shard that owns this entity.
+    #[must_use]
+    pub fn shard(self) -> ShardId {
+        shard_of(self.id)
+    }
+}
+
+impl From<TimetableId> for EntityId {
+    fn from(id: TimetableId) -> Self {
+        Self { kind: EntityKind::Timetable, id: id.0 }
+    }
+}
+
+impl From<UserId> for EntityId {
+    fn from(id: UserId) -> Self {
+        Self { kind: EntityKind::Account, id: id.0 }
+    }
+}
+
+/// How often the ownership of a shard has changed; a write that carries an old
+/// one is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Epoch(pub u32);
+
+/// How often an entity was loaded within its shard's epoch, counted per shard
+/// from 1.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Activation(pub u32);
+
+/// How many mutating decisions an entity has taken in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The number of the decision after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Identifies one state of one entity (DESIGN: `(epoch, activation, seq)`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Epoch of the entity's shard when its owner loaded it.
+    pub epoch: Epoch,
+    /// Which load of it within that epoch.
+    pub activation: Activation,
+    /// Which decision.
+    pub seq: Seq,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_routed_id_carries_its_shard_and_stays_a_uuid_v7() {
+        for shard in [0, 1, 511, 1023] {
+            let id = with_shard(Uuid::now_v7(), ShardId(shard));
+            assert_eq!(shard_in(id), ShardId(shard));
+            assert_eq!(id.get_version_num(), 7);
+        }
+    }
+
+    #[test]
+    fn shards_are_spread_evenly() {
+        let mut counts = vec![0u32; usize::from(SHARDS)];
+        for _ in 0..102_400 {
+            counts[usize::from(shard_of(Uuid::now_v7()).0)] += 1;
+        }
+        // Poisson with mean 100: far outside these bounds only if skewed.
+        assert!(counts.iter().all(|n| (30..=200).contains(n)));
+    }
+}
