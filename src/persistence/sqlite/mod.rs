@@ -8,13 +8,13 @@
 //! acknowledged afterwards would be invisible to others. [`SqliteStore::transaction`]
 //! therefore runs its work in a task that goes on to its end whoever waits.
 
-mod accounts;
-mod catalogue;
-mod commit;
-mod entities;
-mod orders;
-mod outbox;
-mod shards;
+pub mod accounts;
+pub mod catalogue;
+pub mod commit;
+pub mod entities;
+pub mod orders;
+pub mod outbox;
+pub mod shards;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
