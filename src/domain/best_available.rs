@@ -136,7 +136,7 @@ impl FreeSeats {
         if free < count {
             return Err(free);
         }
-        let runs = self.runs(place.first.0, place.first.0 + place.seats);
+        let runs = self.runs(place.first.0, place.first.0 + place.seats, 1);
         let units = runs.flat_map(|run| run.map(SeatIndex));
         Ok(units.take(count as usize).collect())
     }
@@ -159,6 +159,8 @@ struct Block {
     section: SectionIndex,
     /// The place of its first seat in its row.
     start: u32,
+    /// The first seat of its row.
+    row: SeatIndex,
     row_seats: u32,
 }
 
@@ -198,23 +200,33 @@ impl Search<'_> {
     /// The best block of the largest size from `shortest` to `wanted`.
     fn best_block(&self, wanted: u32, shortest: u32) -> Option<Block> {
         let mut best: Option<Block> = None;
-        // What a run must have to matter, and what a row may cost at most.
-        let (mut shortest, mut cost_max) = (shortest, u32::MAX);
         for (index, section) in self.sections {
-            if self.free.free_in_section(*index) < shortest {
-                continue;
-            }
             for (row, free) in self.rows(section) {
                 let row_cost = HALF_SEATS_PER_ROW * row.depth;
-                if free < shortest || row_cost > cost_max {
+                let shortest = match &best {
+                    None => shortest,
+                    // A row this far back can't have a better one as long.
+                    Some(best) if best.stranded == 0 && row_cost > best.cost => best.len + 1,
+                    Some(best) => best.len,
+                };
+                if free < shortest || shortest > wanted {
                     continue;
                 }
                 let row_first = row.first.0;
-                for run in self.free.runs(row_first, row_first + row.seats) {
+                let (mut from, mut start_before) = (row_first, row_first + row.seats);
+                if let Some(best) = &best
+                    && best.missing == 0
+                    && best.stranded == 0
+                {
+                    // Nor can a block have that begins further from the centre.
+                    let (spare, aside) = (row.seats.saturating_sub(wanted), best.cost - row_cost);
+                    let nearest_start = spare.saturating_sub(aside) / 2;
+                    from = self.free.run_start(row_first, row_first + nearest_start);
+                    start_before = start_before.min(row_first + (spare + aside) / 2 + 1);
+                }
+                let runs = self.free.runs(from, row_first + row.seats, shortest);
+                for run in runs.take_while(|run| run.start < start_before) {
                     let run_len = run.end - run.start;
-                    if run_len < shortest {
-                        continue;
-                    }
                     let len = run_len.min(wanted);
                     let start = run.start - row_first;
                     let place = place_in_run(start, run_len, len, row.seats, 0);
@@ -227,14 +239,11 @@ impl Search<'_> {
                         len,
                         section: *index,
                         start: place.start,
+                        row: row.first,
                         row_seats: row.seats,
                     };
                     if best.is_none_or(|best| block < best) {
                         best = Some(block);
-                        shortest = len;
-                        if block.missing == 0 && block.stranded == 0 {
-                            cost_max = block.cost;
-                        }
                     }
                 }
             }
@@ -266,49 +275,86 @@ impl Search<'_> {
     }
 
     /// As few of the runs nearest to the anchor as have the missing seats; the
-    /// furthest is last. The work is O(runs × log(answer)).
+    /// furthest is last. The work is O(runs × log(answer)). It goes from the anchor
+    /// outwards, only to meet the nearest early and then skip most of the rest.
     fn nearest_runs(&self, anchor: &Block) -> BinaryHeap<NearRun> {
-        let mut nearest: BinaryHeap<NearRun> = BinaryHeap::new();
-        let mut found = 0;
-        for (index, section) in self.sections {
+        let mut nearest = Nearest {
+            anchor,
+            runs: BinaryHeap::new(),
+            seats: 0,
+        };
+        let mut sections: Sections<'_> = self.sections.iter().copied().collect();
+        sections.sort_by_key(|(index, _)| index.0.abs_diff(anchor.section.0));
+        for (index, section) in sections {
             let sections_away = index.0.abs_diff(anchor.section.0);
-            for (row, free) in self.rows(section) {
-                let rows_away = HALF_SEATS_PER_ROW * row.depth.abs_diff(anchor.depth);
-                let too_far = found >= anchor.missing
-                    && nearest.peek().is_some_and(|last| {
-                        (last.sections_away, last.distance) < (sections_away, rows_away)
-                    });
-                if free == 0 || too_far {
-                    continue;
-                }
-                let row_first = row.first.0;
-                for run in self.free.runs(row_first, row_first + row.seats) {
-                    if run.start == anchor.first {
-                        continue;
-                    }
-                    let (start, len) = (run.start - row_first, run.end - run.start);
-                    let distance = rows_away + gap(anchor, start, len, row.seats);
-                    let row_seats = row.seats;
-                    nearest.push(NearRun {
-                        sections_away,
-                        distance,
-                        first: run.start,
-                        len,
-                        start,
-                        row_seats,
-                    });
-                    found += len;
-                    // Drop the furthest while the others are enough.
-                    while let Some(last) = nearest.peek()
-                        && found - last.len >= anchor.missing
-                    {
-                        found -= last.len;
-                        nearest.pop();
-                    }
+            if nearest.is_too_far(sections_away, 0) {
+                break;
+            }
+            let rows = self.layout.rows();
+            let range = section.rows.start as usize..section.rows.end as usize;
+            let rows = rows.get(range.clone()).unwrap_or_default();
+            let free = self.free.rows().get(range).unwrap_or_default();
+            let split = rows.partition_point(|row| row.first < anchor.row);
+            let behind = rows.iter().zip(free).skip(split);
+            let before = rows.iter().zip(free).take(split).rev();
+            for (row, free) in behind.chain(before) {
+                if *free > 0 {
+                    nearest.add_row(self.free, sections_away, row);
                 }
             }
         }
-        nearest
+        nearest.runs
+    }
+}
+
+/// The nearest runs found so far, no more than necessary.
+struct Nearest<'a> {
+    anchor: &'a Block,
+    runs: BinaryHeap<NearRun>,
+    /// How many seats `runs` have.
+    seats: u32,
+}
+
+impl Nearest<'_> {
+    /// Whether nothing so far away is needed.
+    fn is_too_far(&self, sections_away: u16, distance: u32) -> bool {
+        let furthest = self
+            .runs
+            .peek()
+            .map(|run| (run.sections_away, run.distance));
+        self.seats >= self.anchor.missing && furthest.is_some_and(|f| f < (sections_away, distance))
+    }
+
+    fn add_row(&mut self, free: &FreeSeats, sections_away: u16, row: &Row) {
+        let anchor = self.anchor;
+        let rows_away = HALF_SEATS_PER_ROW * row.depth.abs_diff(anchor.depth);
+        if self.is_too_far(sections_away, rows_away) {
+            return;
+        }
+        let (row_first, row_seats) = (row.first.0, row.seats);
+        for run in free.runs(row_first, row_first + row_seats, 1) {
+            let (first, start, len) = (run.start, run.start - row_first, run.end - run.start);
+            let distance = rows_away + gap(anchor, start, len, row_seats);
+            if first == anchor.first || self.is_too_far(sections_away, distance) {
+                continue;
+            }
+            self.runs.push(NearRun {
+                sections_away,
+                distance,
+                first,
+                len,
+                start,
+                row_seats,
+            });
+            self.seats += len;
+            // Drop the furthest while the others are enough.
+            while let Some(last) = self.runs.peek()
+                && self.seats - last.len >= anchor.missing
+            {
+                self.seats -= last.len;
+                self.runs.pop();
+            }
+        }
     }
 }
 

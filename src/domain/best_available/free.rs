@@ -72,10 +72,13 @@ impl FreeSeats {
         if let Some(word) = self.words.get_mut(word) {
             *word ^= bit;
         }
-        let row = layout
-            .row_of(seat)
-            .and_then(|row| self.rows.get_mut(row.0 as usize));
-        let section = layout.section_of(seat);
+        let row = layout.row_of(seat);
+        // A numbered seat's row knows the section: no second search.
+        let section = match row.and_then(|row| layout.row(row)) {
+            Some(row) => Some(row.section),
+            None => layout.section_of(seat),
+        };
+        let row = row.and_then(|row| self.rows.get_mut(row.0 as usize));
         let section = section.and_then(|at| self.sections.get_mut(usize::from(at.0)));
         for count in row.into_iter().chain(section).chain([&mut self.total]) {
             *count = step(*count);
@@ -103,39 +106,99 @@ impl FreeSeats {
         &self.rows
     }
 
-    /// The runs of free seats from index `from` to before `end`, in order.
-    pub(super) fn runs(&self, from: u32, end: u32) -> impl Iterator<Item = Range<u32>> {
+    /// The runs of at least `shortest` free seats from index `from` to before
+    /// `end`, in order.
+    pub(super) fn runs(
+        &self,
+        from: u32,
+        end: u32,
+        shortest: u32,
+    ) -> impl Iterator<Item = Range<u32>> {
         let mut at = from;
         std::iter::from_fn(move || {
-            let first = self.next(at, end, 0);
-            if first >= end {
-                return None;
+            loop {
+                let first = self.next_free(at, end, shortest);
+                if first >= end {
+                    return None;
+                }
+                at = self.next_taken(first + 1, end);
+                if at - first >= shortest {
+                    return Some(first..at);
+                }
             }
-            at = self.next(first + 1, end, u64::MAX);
-            Some(first..at)
         })
     }
 
-    /// The first seat from `from` on that is free (`inverted` = 0) or isn't
-    /// (`inverted` = all ones); `end` if there is none before it. Goes word by
-    /// word, so that 64 seats cost about as much as one.
-    fn next(&self, from: u32, end: u32, inverted: u64) -> u32 {
-        let mut ahead = u64::MAX << (from % u64::BITS);
+    /// The first seat from `from` on that is free and so are the seats after it,
+    /// `shortest` in all or as many as a word has bits; `end` if there is none.
+    /// Goes word by word: 64 seats cost about as much as one.
+    fn next_free(&self, from: u32, end: u32, shortest: u32) -> u32 {
         let mut base = from - from % u64::BITS;
+        let mut word = self.word(base, end) & (u64::MAX << (from % u64::BITS));
         while base < end {
-            let word = self
-                .words
-                .get((base / u64::BITS) as usize)
-                .copied()
-                .unwrap_or(0);
-            let bits = (word ^ inverted) & ahead;
-            if bits != 0 {
-                return (base + bits.trailing_zeros()).min(end);
+            let next = self.word(base + u64::BITS, end);
+            // Bit n stays set where the bits from n to before n + len are.
+            let mut starts = u128::from(word) | u128::from(next) << u64::BITS;
+            let mut len = 1;
+            while len < shortest.min(u64::BITS) {
+                let step = len.min(shortest - len);
+                starts &= starts >> step;
+                len += step;
             }
-            ahead = u64::MAX;
+            let starts = starts as u64;
+            if starts != 0 {
+                return base + starts.trailing_zeros();
+            }
+            word = next;
             base += u64::BITS;
         }
         end
+    }
+
+    /// The first seat from `from` on that isn't free; `end` if there is none.
+    fn next_taken(&self, from: u32, end: u32) -> u32 {
+        let mut base = from - from % u64::BITS;
+        let mut free_before = (1 << (from % u64::BITS)) - 1;
+        while base < end {
+            let free = (self.word(base, end) | free_before).trailing_ones();
+            if free < u64::BITS {
+                return base + free;
+            }
+            free_before = 0;
+            base += u64::BITS;
+        }
+        end
+    }
+
+    /// Where the run begins that the seat before `seat` is in, no earlier than
+    /// `from`; `seat` itself if that seat isn't free.
+    pub(super) fn run_start(&self, from: u32, seat: u32) -> u32 {
+        let mut at = seat;
+        while at > from {
+            let base = (at - 1) - (at - 1) % u64::BITS;
+            // Past `at` all count as free, for they are not asked about.
+            let taken = !self.word(base, at) & (u64::MAX >> (u64::BITS - (at - base)));
+            if taken != 0 {
+                return (base + u64::BITS - taken.leading_zeros()).max(from);
+            }
+            at = base;
+        }
+        from
+    }
+
+    /// The 64 seats from `base` on, of which those from `end` on aren't free.
+    fn word(&self, base: u32, end: u32) -> u64 {
+        let word = self
+            .words
+            .get((base / u64::BITS) as usize)
+            .copied()
+            .unwrap_or(0);
+        let before_end = end.saturating_sub(base);
+        if before_end >= u64::BITS {
+            word
+        } else {
+            word & ((1 << before_end) - 1)
+        }
     }
 }
 

@@ -344,7 +344,11 @@ mod reference {
 
 /// A small venue of all shapes, and which of its seats are taken.
 fn any_venue() -> impl Strategy<Value = (Layout, FreeSeats)> {
-    let rows = prop::collection::vec((1..90u32, prop::option::of(0..3u8)), 1..5).prop_map(|rows| {
+    let rows = prop::collection::vec(
+        (prop_oneof![1..90u32, 100..260u32], prop::option::of(0..3u8)),
+        1..5,
+    )
+    .prop_map(|rows| {
         let rows = rows.into_iter().enumerate().map(|(at, (seats, y))| {
             let y = y.map(f32::from);
             RowSpec {
