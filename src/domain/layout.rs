@@ -169,7 +169,7 @@ impl Layout {
             .checked_sub(1)?;
         let row = self.rows.get(at)?;
         let number = seat.0 - row.first.0;
-        (number < row.seats).then(|| RowIndex(at as u32))
+        (number < row.seats).then_some(RowIndex(at as u32))
     }
 
     /// The seat with this name. Only the form that [`Layout::name_of`] gives is
