@@ -20,7 +20,6 @@ pub mod directory;
 pub mod gate;
 pub mod host;
 pub mod lane;
-pub mod live;
 pub mod loader;
 pub mod node;
 pub mod purchase;
@@ -28,7 +27,6 @@ pub mod shell;
 pub mod timetable;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
@@ -194,6 +192,3 @@ impl<M: host::Hosted> Handle<M> {
         }
     }
 }
-
-/// How long an answer is waited for, if the configuration doesn't say.
-pub const ASK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -79,7 +79,8 @@ pub struct Charge {
 pub enum Command {
     /// Begin a request under an idempotency key (in memory).
     Reserve(KeyClaim),
-    /// The request failed in a way that is not stored: the key is free again.
+    /// The request came to nothing, in a way that is not stored: the key is free
+    /// again.
     FreeKey(KeyClaim),
     /// Store the final answer of a request.
     Answer { key: KeyClaim, status: u16, body: String },
@@ -93,8 +94,6 @@ pub enum Command {
     Void { order: OrderId, timetable: TimetableId },
     /// What can be spent.
     Balance,
-    /// Which orders' money is set aside.
-    InDoubt,
 }
 
 impl Command {
@@ -102,7 +101,7 @@ impl Command {
     #[must_use]
     pub fn tier(&self) -> Tier {
         match self {
-            Self::Reserve(_) | Self::FreeKey(_) | Self::InDoubt => Tier::Memory,
+            Self::Reserve(_) | Self::FreeKey(_) => Tier::Memory,
             Self::Answer { .. }
             | Self::Charge { .. }
             | Self::Prepare { .. }
@@ -148,8 +147,6 @@ pub enum Reply {
     Charged(Charge),
     /// What can be spent.
     Balance(Money),
-    /// The money that is set aside.
-    InDoubt(SmallVec<[Prepare; 1]>),
 }
 
 /// Why an account did not do what was asked.
@@ -214,6 +211,12 @@ impl Account {
     #[must_use]
     pub fn balance(&self) -> Money {
         self.balance
+    }
+
+    /// The money that is set aside for orders of which nothing more is known.
+    #[must_use]
+    pub fn in_doubt(&self) -> &[Prepare] {
+        &self.prepared
     }
 
     /// Whether it can be forgotten until it is asked again.
@@ -300,7 +303,7 @@ impl Machine for Account {
         match command {
             Command::Reserve(key) => self.keys.reserve(now, key),
             Command::FreeKey(key) => Ok(match self.keys.state_of(&key) {
-                Some(KeyState::Running) => {
+                Some(KeyState::Running | KeyState::Ordered(..)) => {
                     Decision::one(Event::KeyFreed { hash: key.hash }, Reply::Done)
                 }
                 _ => Decision::unchanged(Reply::Done),
@@ -332,9 +335,6 @@ impl Machine for Account {
                 })
             }
             Command::Balance => Ok(Decision::unchanged(Reply::Balance(self.spendable()))),
-            Command::InDoubt => {
-                Ok(Decision::unchanged(Reply::InDoubt(self.prepared.clone())))
-            }
         }
     }
 

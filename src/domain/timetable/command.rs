@@ -140,7 +140,7 @@ pub enum Event {
     /// Seats of a hold were given back; some remain.
     SeatsDropped { hold: HoldId, seats: Seats },
     /// A hold is over; its seats are free at once, or at `free_at`.
-    HoldEnded { hold: HoldId, end: HoldEnd, free_at: Option<Timestamp> },
+    HoldEnded { hold: HoldId, user: UserId, end: HoldEnd, free_at: Option<Timestamp> },
     /// A hold lives longer: after a failed payment, or after an outage.
     HoldProlonged { hold: HoldId, expires_at: Timestamp },
     /// Seats whose release was delayed are free. Volatile.

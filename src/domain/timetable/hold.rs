@@ -73,7 +73,7 @@ impl Timetable {
 
     pub(super) fn release(&self, id: HoldId, user: UserId) -> Decided {
         match self.unpinned_hold_of(id, user) {
-            Ok(_) => Ok(Decision::one(self.end_of_now(id), Reply::Released)),
+            Ok(hold) => Ok(Decision::one(released(hold), Reply::Released)),
             // Released twice, or too late: it is over either way.
             Err(Refusal::HoldReleased | Refusal::HoldExpired) => {
                 Ok(Decision::unchanged(Reply::Released))
@@ -89,7 +89,7 @@ impl Timetable {
             return Ok(Decision::unchanged(Reply::Hold(hold.into())));
         }
         if hold.seats.len() == 1 {
-            return Ok(Decision::one(self.end_of_now(id), Reply::Released));
+            return Ok(Decision::one(released(hold), Reply::Released));
         }
         let mut view = HoldView::from(hold);
         view.seats.retain(|priced| priced.seat != seat);
@@ -135,19 +135,14 @@ impl Timetable {
 
     /// The end of a hold whose time is up: its seats may come back later, by a
     /// part of the release jitter that its random id decides.
-    pub(super) fn end_of(&self, id: HoldId, end: HoldEnd) -> Event {
+    pub(super) fn end_of(&self, hold: &Hold, end: HoldEnd) -> Event {
         let jitter = Millis::from_secs(self.plan.limits.release_jitter_seconds);
-        let free_at = self.holds.get(&id).filter(|_| jitter > Millis(0)).map(|hold| {
-            let (_, random) = id.0.as_u64_pair();
+        let free_at = (jitter > Millis(0)).then(|| {
+            let (_, random) = hold.id.0.as_u64_pair();
             let part = i64::from((random >> 16) as u16) * jitter.0 / i64::from(u16::MAX);
             hold.expires_at.plus(Millis(part))
         });
-        Event::HoldEnded { hold: id, end, free_at }
-    }
-
-    /// The end of a hold by its owner's own wish, which never waits.
-    fn end_of_now(&self, id: HoldId) -> Event {
-        Event::HoldEnded { hold: id, end: HoldEnd::Released, free_at: None }
+        Event::HoldEnded { hold: hold.id, user: hold.user, end, free_at }
     }
 
     fn held(
@@ -370,4 +365,9 @@ impl Timetable {
         let units = units.into_iter().map(|(s, count)| Choice::Units { section: Ok(s), count });
         named.into_iter().chain(units).collect()
     }
+}
+
+/// The end of a hold by its owner's own wish, which never waits.
+fn released(hold: &Hold) -> Event {
+    Event::HoldEnded { hold: hold.id, user: hold.user, end: HoldEnd::Released, free_at: None }
 }

@@ -424,7 +424,8 @@ impl Machine for Timetable {
             .iter()
             .take_while(|(at, _)| *at <= now)
             .take(DUE_MAX)
-            .map(|(_, id)| self.end_of(*id, HoldEnd::Expired));
+            .filter_map(|(_, id)| self.holds.get(id))
+            .map(|hold| self.end_of(hold, HoldEnd::Expired));
         let freed: Seats = self
             .cooling
             .iter()
@@ -480,7 +481,7 @@ impl Machine for Timetable {
             }
             Event::SeatsAdded { hold, seats } => self.apply_seats_added(*hold, seats),
             Event::SeatsDropped { hold, seats } => self.apply_seats_dropped(*hold, seats),
-            Event::HoldEnded { hold, end, free_at } => {
+            Event::HoldEnded { hold, end, free_at, .. } => {
                 self.apply_hold_ended(*hold, *end, *free_at);
             }
             Event::HoldProlonged { hold, expires_at } => self.apply_prolonged(*hold, *expires_at),
