@@ -225,7 +225,6 @@ impl ActorMetrics {
 }
 
 /// How long replies waited in gates until `tier` had been reached.
-#[must_use]
 pub fn gate_wait(tier: &'static str) -> Histogram {
     recorder();
     histogram!(GATE_WAIT_SECONDS, "tier" => tier)
