@@ -2,4 +2,10 @@
 //!
 //! `ARCHITECTURE.md` is the map of this crate.
 
+pub mod actors;
+pub mod catalogue;
+pub mod clock;
+pub mod config;
 pub mod domain;
+pub mod persistence;
+pub mod telemetry;

@@ -72,6 +72,7 @@ pub trait Hosted: Persisted<Command: Send, Event: Send, Reply: Send, Refusal: Se
 pub struct Host<M: Hosted> {
     node: Arc<Node>,
     metrics: ActorMetrics,
+    gate_wait: metrics::Histogram,
     kind: std::marker::PhantomData<fn() -> M>,
 }
 
@@ -98,12 +99,17 @@ impl<M: Hosted> Host<M> {
         Self {
             node,
             metrics: ActorMetrics::for_kind(M::KIND.as_str()),
+            gate_wait: telemetry::gate_wait("database"),
             kind: std::marker::PhantomData,
         }
     }
 
     fn pen(&self, myself: &ActorRef<Message<M>>) -> Pen {
-        Pen { lane: self.node.lane.clone(), sink: Arc::new(Mailbox(myself.clone())) }
+        Pen {
+            lane: self.node.lane.clone(),
+            sink: Arc::new(Mailbox(myself.clone())),
+            gate_wait: self.gate_wait.clone(),
+        }
     }
 
     fn ask(
@@ -196,6 +202,7 @@ impl<M: Hosted> Host<M> {
         *lives += 1;
         self.metrics.restarts.increment(1);
         if *lives >= LIVES_MAX {
+            self.metrics.quarantined.increment(1);
             tracing::error!(entity.id = %id, entity.kind = M::KIND.as_str(), "an entity is quarantined");
         }
     }
@@ -323,7 +330,8 @@ impl<M: Hosted> Actor for Host<M> {
                 }
             }
         }
-        self.metrics.handled(begun.elapsed());
+        self.metrics.messages.increment(1);
+        self.metrics.handling_seconds.record(begun.elapsed().as_secs_f64());
         Ok(())
     }
 }
@@ -332,7 +340,7 @@ impl<M: Hosted> Actor for Host<M> {
 fn contain<T>(run: impl FnOnce() -> T) -> Result<T, ()> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
         tracing::error!("an entity panicked; it is discarded and reloaded");
-        telemetry::violated(Invariant::I9);
+        telemetry::invariant_violated(Invariant::I9.id());
     })
 }
 

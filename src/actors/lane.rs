@@ -20,7 +20,7 @@ use crate::domain::time::Timestamp;
 use crate::persistence::batch::Contribution;
 use crate::persistence::sqlite::commit::Verdict;
 use crate::persistence::{Store, StoreError};
-use crate::telemetry;
+use crate::telemetry::{self, FlushMetrics};
 
 /// The first wait after a failed write, and the longest.
 const BACKOFF_MIN_MS: u64 = 20;
@@ -67,6 +67,7 @@ struct Shared {
     /// Told after each batch that had something to publish.
     outbox: Arc<Notify>,
     options: Options,
+    metrics: FlushMetrics,
 }
 
 /// A write lane. Cheap to clone.
@@ -94,6 +95,7 @@ impl Lane {
             written: Notify::new(),
             outbox,
             options,
+            metrics: FlushMetrics::new(),
         });
         let lane = Self { shared };
         tokio::spawn(lane.clone().run(store));
@@ -256,7 +258,10 @@ impl Lane {
                         tracing::info!("the store is available again");
                     }
                     let rows: usize = contributions.iter().map(Contribution::rows).sum();
-                    telemetry::flushed(begun.elapsed(), rows);
+                    let metrics = &self.shared.metrics;
+                    metrics.seconds.record(begun.elapsed().as_secs_f64());
+                    #[allow(clippy::cast_precision_loss, reason = "a metric")]
+                    metrics.rows.record(rows as f64);
                     return Ok(verdicts);
                 }
                 Err(StoreError::Broken(error)) => {
@@ -264,6 +269,7 @@ impl Lane {
                     std::process::exit(74);
                 }
                 Err(error) if error.is_transient() => {
+                    self.shared.metrics.failed("unavailable");
                     if self.shared.healthy.swap(false, Ordering::Relaxed) {
                         tracing::warn!(%error, "the store is unavailable, writing will be retried");
                     }
@@ -271,7 +277,10 @@ impl Lane {
                     tokio::time::sleep(Duration::from_millis(backoff_ms / 2 + jitter)).await;
                     backoff_ms = (backoff_ms * 2).min(BACKOFF_MAX_MS);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.shared.metrics.failed("refused");
+                    return Err(error);
+                }
             }
         }
     }
@@ -322,7 +331,7 @@ impl Lane {
                 }
                 _ => Invariant::I9,
             };
-            telemetry::violated(broken);
+            telemetry::invariant_violated(broken.id());
             self.shared.dirty_bytes.fetch_sub(contribution.bytes(), Ordering::Relaxed);
             sink.lost(*entity, after.activation);
         }

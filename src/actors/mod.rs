@@ -54,7 +54,6 @@ pub enum AskError {
 }
 
 /// A command on its way, with the place that it takes at the door.
-#[derive(Debug)]
 pub struct Request<M: Persisted> {
     /// What is asked.
     pub command: M::Command,
@@ -66,7 +65,6 @@ pub struct Request<M: Persisted> {
 }
 
 /// What a host can be told.
-#[derive(Debug)]
 pub enum Message<M: host::Hosted> {
     /// Run a command on an entity.
     Ask {
@@ -114,8 +112,6 @@ pub enum Message<M: host::Hosted> {
     },
 }
 
-impl<M: host::Hosted> ractor::Message for Message<M> {}
-
 /// How commands reach the entities of one kind.
 #[derive(Debug)]
 pub struct Handle<M: host::Hosted> {
@@ -143,7 +139,7 @@ impl<M: host::Hosted> Handle<M> {
     pub async fn ask(&self, id: Uuid, command: M::Command) -> Result<Outcome<M>, AskError> {
         let host = self.directory.host(id).await;
         let Ok(permit) = Arc::clone(&host.permits).try_acquire_owned() else {
-            metrics::counter!(crate::telemetry::SHED_TOTAL, "kind" => M::KIND.as_str()).increment(1);
+            crate::telemetry::shed(M::KIND.as_str());
             return Err(AskError::Overloaded);
         };
         self.send(&host, id, command, Some(permit)).await

@@ -13,7 +13,6 @@ use crate::domain::decision::{Machine, Tier, catch_up, step};
 use crate::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp};
 use crate::domain::time::Timestamp;
 use crate::persistence::batch::{Contribution, Persisted};
-use crate::telemetry;
 
 /// What an entity writes with.
 #[derive(Clone)]
@@ -22,6 +21,8 @@ pub struct Pen {
     pub lane: Lane,
     /// Who is told that it is written.
     pub sink: Arc<dyn Sink>,
+    /// How long replies waited for it.
+    pub gate_wait: metrics::Histogram,
 }
 
 impl std::fmt::Debug for Pen {
@@ -55,6 +56,7 @@ pub struct Shell<M: Persisted> {
     last_event_seq: u64,
     gate: Gate<Parked<M>>,
     pen: Pen,
+    gate_wait: metrics::Histogram,
     /// When it was last asked.
     pub used_at: Timestamp,
 }
@@ -79,6 +81,7 @@ impl<M: Persisted> Shell<M> {
             submitted: stored,
             last_event_seq,
             gate: Gate::new(stored.seq),
+            gate_wait: pen.gate_wait.clone(),
             pen,
             used_at: Timestamp::default(),
         }
@@ -169,7 +172,7 @@ impl<M: Persisted> Shell<M> {
         self.machine.settle(upto);
         publish(&mut self.machine);
         for parked in self.gate.open(upto) {
-            telemetry::gate_waited(parked.since.elapsed());
+            self.gate_wait.record(parked.since.elapsed().as_secs_f64());
             leave(parked);
         }
     }
