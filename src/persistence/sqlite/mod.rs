@@ -8,7 +8,7 @@
 //! acknowledged afterwards would be invisible to others. [`SqliteStore::transaction`]
 //! therefore runs its work in a task that goes on to its end whoever waits.
 
-mod accounts;
+pub mod accounts;
 mod catalogue;
 mod commit;
 mod entities;
