@@ -169,6 +169,25 @@ async fn after_ten_failures_even_the_right_password_waits() {
 }
 
 #[tokio::test]
+async fn a_right_guess_among_many_made_at_once_is_not_told() {
+    let f = Fixture::new().await;
+    f.ann().await;
+    let guesses = (0..25).map(|n| match n {
+        24 => PASSWORD.to_owned(),
+        wrong => format!("guess number {wrong}"),
+    });
+    let attempts = guesses.map(|guess| f.accounts.sign_in(EMAIL, guess));
+    let outcomes = futures_util::future::join_all(attempts).await;
+    let told =
+        |outcome: &Result<_, AccountError>| matches!(outcome, Err(AccountError::BadCredentials));
+    assert_eq!(outcomes.iter().filter(|outcome| told(outcome)).count(), 10);
+    assert!(matches!(
+        outcomes[24],
+        Err(AccountError::TooManyFailures(_))
+    ));
+}
+
+#[tokio::test]
 async fn a_refresh_token_works_once_and_its_second_use_ends_the_session() {
     let f = Fixture::new().await;
     f.ann().await;
