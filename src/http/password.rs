@@ -191,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn beyond_its_line_the_pool_refuses_at_once_and_recovers() {
         let pool = Arc::new(PasswordPool::new(1, 2));
-        let (finish, wait) = mpsc::channel::<()>();
+        let (finish, wait) = mpsc::sync_channel::<()>(1);
         let running = Arc::clone(&pool);
         let running = tokio::spawn(async move { running.run(move || wait.recv()).await.map(drop) });
         while pool.running.available_permits() > 0 {
