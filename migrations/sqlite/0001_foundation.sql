@@ -208,7 +208,6 @@ CREATE TABLE orders (
     hold_id      BLOB    NOT NULL,
     payment_id   BLOB    NOT NULL,
     method       TEXT    NOT NULL,
-    -- confirmed; aborted is a tombstone that nobody is shown
     status       TEXT    NOT NULL,
     subtotal     INTEGER NOT NULL,
     discount     INTEGER NOT NULL,
@@ -220,6 +219,13 @@ CREATE TABLE orders (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX orders_by_user ON orders (user_id, id);
 CREATE INDEX orders_by_timetable ON orders (timetable_id);
+
+-- Orders that were asked about and that nobody knew: they never come to be.
+CREATE TABLE disowned_order (
+    id           BLOB PRIMARY KEY,
+    timetable_id BLOB    NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX disowned_order_by_timetable ON disowned_order (timetable_id);
 
 CREATE TABLE ticket (
     id           BLOB PRIMARY KEY,
@@ -266,6 +272,7 @@ CREATE TABLE prepare (
     at           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX prepare_in_doubt ON prepare (user_id) WHERE state = 'prepared';
+CREATE INDEX prepare_by_user ON prepare (user_id, order_id);
 
 CREATE TABLE idempotency (
     user_id      BLOB    NOT NULL,

@@ -9,12 +9,12 @@
 //! therefore runs its work in a task that goes on to its end whoever waits.
 
 pub mod accounts;
-mod catalogue;
-mod commit;
-mod entities;
-mod orders;
-mod outbox;
-mod shards;
+pub mod catalogue;
+pub mod commit;
+pub mod entities;
+pub mod orders;
+pub mod outbox;
+pub mod shards;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -26,7 +26,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection};
+use sqlx::ConnectOptions;
 use tokio::sync::Mutex;
 
 use super::StoreError;
