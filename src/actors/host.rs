@@ -30,14 +30,24 @@ const LOADING_WAITERS_MAX: usize = 4_096;
 /// the process restarts: something about it is broken.
 const LIVES_MAX: u32 = 3;
 
+/// What a command needs to be taken; refused at once if it isn't there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    /// Nothing: it reads, or goes on with something that was begun.
+    Nothing,
+    /// Room for more that waits to be written.
+    Room,
+    /// The store, now: its caller is answered after the commit.
+    Store,
+}
+
 /// A kind of entity that a host can run.
 pub trait Hosted: Persisted<Command: Send, Event: Send, Reply: Send, Refusal: Send> + Send + 'static {
     /// How durable the outputs of `command` must be before they leave.
     fn tier(node: &Node, command: &Self::Command) -> Tier;
 
-    /// Whether `command` needs the store to be there: then it is refused at
-    /// once while it isn't.
-    fn needs_store(command: &Self::Command) -> bool;
+    /// What must be there for `command` to be taken.
+    fn needs(command: &Self::Command) -> Needs;
 
     /// Who runs entity `id`: entities with the same key share an actor.
     fn host_key(id: Uuid) -> Uuid;
@@ -119,7 +129,13 @@ impl<M: Hosted> Host<M> {
         id: Uuid,
         request: Request<M>,
     ) {
-        if M::needs_store(&request.command) && !self.node.lane.is_healthy() {
+        let lane = &self.node.lane;
+        let is_there = match M::needs(&request.command) {
+            Needs::Nothing => true,
+            Needs::Room => lane.has_room(),
+            Needs::Store => lane.has_room() && lane.is_healthy(),
+        };
+        if !is_there {
             return refuse(request, AskError::StoreUnavailable);
         }
         match state.slots.get_mut(&id) {
