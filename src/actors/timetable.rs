@@ -62,7 +62,11 @@ impl Hosted for Timetable {
         let machine = &mut shell.machine;
         drop(machine.take_changes());
         let board = node.board(machine.plan());
-        board.load(node.ownership.epoch_of(id.0), machine.statuses(), machine.counts());
+        board.load(
+            node.ownership.epoch_of(id.0),
+            machine.statuses(),
+            machine.counts(),
+        );
     }
 
     fn applied(&mut self, node: &Node, events: &[(Seq, Event)]) {
@@ -84,7 +88,9 @@ impl Hosted for Timetable {
             }
         }
         let counts = self.counts();
-        let Some(board) = node.boards.get(id) else { return };
+        let Some(board) = node.boards.get(id) else {
+            return;
+        };
         board.change(self.take_changes(), counts);
     }
 

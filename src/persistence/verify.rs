@@ -1,2 +1,4 @@
 //! stub
-pub async fn run(_: &crate::config::Config) -> i32 { 2 }
+pub async fn run(_: &crate::config::Config) -> i32 {
+    2
+}

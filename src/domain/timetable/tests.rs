@@ -74,7 +74,10 @@ fn plan() -> Plan {
         currency: Currency::KRW,
         opens_at: OPENS,
         closes_at: CLOSES,
-        limits: Limits { max_seats_per_user: 6, ..Limits::default() },
+        limits: Limits {
+            max_seats_per_user: 6,
+            ..Limits::default()
+        },
         withdrawn: false,
     }
 }
@@ -87,7 +90,11 @@ struct Sale {
 
 impl Sale {
     fn new(plan: Plan) -> Self {
-        Self { timetable: Timetable::new(Arc::new(plan)), seq: Seq(0), history: vec![] }
+        Self {
+            timetable: Timetable::new(Arc::new(plan)),
+            seq: Seq(0),
+            history: vec![],
+        }
     }
 
     fn run(&mut self, now: Timestamp, command: Command) -> Result<Reply, Refusal> {
@@ -98,21 +105,39 @@ impl Sale {
 
     fn seats(&self, names: &[&str]) -> Choice {
         let layout = &self.timetable.plan.layout;
-        let seats = names.iter().map(|name| layout.seat_named(name).unwrap()).collect();
-        Choice::Seats { seats, unknown: vec![] }
+        let seats = names
+            .iter()
+            .map(|name| layout.seat_named(name).unwrap())
+            .collect();
+        Choice::Seats {
+            seats,
+            unknown: vec![],
+        }
     }
 
     fn hold(&mut self, n: u128, by: u128, names: &[&str]) -> Result<Reply, Refusal> {
         let choice = self.seats(names);
-        let command =
-            Command::Hold { hold: hold_id(n), user: user(by), choice, under_pass: false };
+        let command = Command::Hold {
+            hold: hold_id(n),
+            user: user(by),
+            choice,
+            under_pass: false,
+        };
         self.run(NOW, command)
     }
 
     fn open(&mut self, now: Timestamp, n: u128, hold: u128, by: u128) -> Result<Reply, Refusal> {
         let payment = PaymentId(id(5));
         let (order, hold) = (order_id(n), hold_id(hold));
-        self.run(now, Command::OpenOrder { order, payment, hold, user: user(by) })
+        self.run(
+            now,
+            Command::OpenOrder {
+                order,
+                payment,
+                hold,
+                user: user(by),
+            },
+        )
     }
 
     fn status(&self, name: &str) -> SeatStatus {
@@ -137,15 +162,30 @@ fn checks_come_in_the_order_of_the_contract() {
     let mut sale = Sale::new(plan());
     let all_wrong = |count| {
         let unknown = vec!["Z-9-9".to_owned(); count];
-        let choice = Choice::Seats { seats: Seats::new(), unknown };
-        Command::Hold { hold: hold_id(1), user: user(1), choice, under_pass: false }
+        let choice = Choice::Seats {
+            seats: Seats::new(),
+            unknown,
+        };
+        Command::Hold {
+            hold: hold_id(1),
+            user: user(1),
+            choice,
+            under_pass: false,
+        }
     };
     let early = sale.run(Timestamp(0), all_wrong(7));
     assert!(matches!(early, Err(Refusal::SaleNotOpen { .. })));
     let late = sale.run(CLOSES, all_wrong(7));
     assert!(matches!(late, Err(Refusal::SaleClosed { .. })));
     let many = sale.run(NOW, all_wrong(7));
-    assert!(matches!(many, Err(Refusal::SeatLimitExceeded { limit: 6, have: 0, grade: None })));
+    assert!(matches!(
+        many,
+        Err(Refusal::SeatLimitExceeded {
+            limit: 6,
+            have: 0,
+            grade: None
+        })
+    ));
     let unknown = sale.run(NOW, all_wrong(1));
     assert!(matches!(unknown, Err(Refusal::UnknownSeat { names, .. }) if names == ["Z-9-9"]));
 }
@@ -158,10 +198,21 @@ fn limits_count_what_is_held_and_what_is_owned() {
     sale.run(NOW, Command::Sell { order: order_id(1) }).unwrap();
     sale.hold(2, 1, &["A-1-1", "A-1-2", "A-1-3"]).unwrap();
     let grade = sale.hold(3, 1, &["A-1-4"]);
-    let expected = Refusal::SeatLimitExceeded { limit: 3, have: 3, grade: Some(GradeIndex(0)) };
+    let expected = Refusal::SeatLimitExceeded {
+        limit: 3,
+        have: 3,
+        grade: Some(GradeIndex(0)),
+    };
     assert_eq!(grade, Err(expected));
     let all = sale.hold(3, 1, &["B-1-3", "B-1-4"]);
-    assert_eq!(all, Err(Refusal::SeatLimitExceeded { limit: 6, have: 5, grade: None }));
+    assert_eq!(
+        all,
+        Err(Refusal::SeatLimitExceeded {
+            limit: 6,
+            have: 5,
+            grade: None
+        })
+    );
     sale.hold(3, 1, &["B-1-3"]).unwrap();
 }
 
@@ -172,7 +223,12 @@ fn an_expired_hold_frees_its_seats_for_the_very_next_command() {
     let end = NOW.plus(TTL);
     assert_eq!(sale.timetable.next_deadline(), Some(end));
     let choice = sale.seats(&["A-1-1"]);
-    let command = Command::Hold { hold: hold_id(2), user: user(2), choice, under_pass: false };
+    let command = Command::Hold {
+        hold: hold_id(2),
+        user: user(2),
+        choice,
+        under_pass: false,
+    };
     sale.run(end, command).unwrap();
     let late = sale.open(end, 1, 1, 1);
     assert_eq!(late, Err(Refusal::HoldExpired));
@@ -185,12 +241,33 @@ fn release_jitter_keeps_expired_seats_back_for_a_part_of_it_but_never_released_o
     let mut sale = Sale::new(plan);
     sale.hold(1, 1, &["A-1-1"]).unwrap();
     sale.hold(2, 2, &["A-1-2"]).unwrap();
-    sale.run(NOW, Command::Release { hold: hold_id(2), user: user(2) }).unwrap();
+    sale.run(
+        NOW,
+        Command::Release {
+            hold: hold_id(2),
+            user: user(2),
+        },
+    )
+    .unwrap();
     assert_eq!(sale.status("A-1-2"), SeatStatus::Available);
     let end = NOW.plus(TTL);
-    sale.run(end, Command::FindHold { hold: hold_id(9), user: user(9) }).unwrap_err();
+    sale.run(
+        end,
+        Command::FindHold {
+            hold: hold_id(9),
+            user: user(9),
+        },
+    )
+    .unwrap_err();
     let after = end.plus(Millis::from_secs(10));
-    sale.run(after, Command::FindHold { hold: hold_id(9), user: user(9) }).unwrap_err();
+    sale.run(
+        after,
+        Command::FindHold {
+            hold: hold_id(9),
+            user: user(9),
+        },
+    )
+    .unwrap_err();
     assert_eq!(sale.status("A-1-1"), SeatStatus::Available);
 }
 
@@ -201,13 +278,21 @@ fn a_hold_that_is_being_paid_for_does_not_lapse_and_comes_back_with_a_grace_once
     sale.open(NOW, 1, 1, 1).unwrap();
     let late = NOW.plus(TTL).plus(Millis(1));
     assert_eq!(sale.timetable.next_deadline(), None);
-    sale.run(late, Command::Abort { order: order_id(1) }).unwrap();
+    sale.run(late, Command::Abort { order: order_id(1) })
+        .unwrap();
     let hold = sale.timetable.hold(hold_id(1)).unwrap();
     assert_eq!(hold.expires_at, late.plus(Millis::from_secs(60)));
     sale.open(late, 2, 1, 1).unwrap();
     let later = late.plus(Millis::from_secs(61));
-    sale.run(later, Command::Abort { order: order_id(2) }).unwrap();
-    let gone = sale.run(later, Command::FindHold { hold: hold_id(1), user: user(1) });
+    sale.run(later, Command::Abort { order: order_id(2) })
+        .unwrap();
+    let gone = sale.run(
+        later,
+        Command::FindHold {
+            hold: hold_id(1),
+            user: user(1),
+        },
+    );
     assert_eq!(gone, Err(Refusal::HoldExpired));
 }
 
@@ -218,9 +303,15 @@ fn a_hold_can_be_ordered_once_and_only_by_its_owner() {
     assert_eq!(sale.open(NOW, 1, 1, 2), Err(Refusal::HoldNotFound));
     sale.open(NOW, 1, 1, 1).unwrap();
     let order = order_id(1);
-    assert_eq!(sale.open(NOW, 2, 1, 1), Err(Refusal::HoldAlreadyOrdered { order }));
+    assert_eq!(
+        sale.open(NOW, 2, 1, 1),
+        Err(Refusal::HoldAlreadyOrdered { order })
+    );
     sale.run(NOW, Command::Sell { order }).unwrap();
-    assert_eq!(sale.open(NOW, 2, 1, 1), Err(Refusal::HoldAlreadyOrdered { order }));
+    assert_eq!(
+        sale.open(NOW, 2, 1, 1),
+        Err(Refusal::HoldAlreadyOrdered { order })
+    );
     // Asked again because the answer was lost.
     sale.run(NOW, Command::Sell { order }).unwrap();
     assert_eq!(sale.timetable.counts().held, 1);
@@ -231,7 +322,13 @@ fn a_sale_is_shown_and_a_blocked_seat_given_out_only_once_they_are_durable() {
     let mut sale = Sale::new(plan());
     let seat = sale.timetable.plan.layout.seat_named("A-1-1").unwrap();
     let seats = Seats::from_iter([seat]);
-    sale.run(NOW, Command::Block { seats: seats.clone() }).unwrap();
+    sale.run(
+        NOW,
+        Command::Block {
+            seats: seats.clone(),
+        },
+    )
+    .unwrap();
     assert_eq!(sale.status("A-1-1"), SeatStatus::Blocked);
     sale.run(NOW, Command::Unblock { seats }).unwrap();
     assert!(sale.hold(1, 1, &["A-1-1"]).is_err());
@@ -253,15 +350,24 @@ fn an_unknown_order_is_aborted_for_ever() {
     let resolved = sale.run(NOW, Command::Resolve { order: order_id(1) });
     assert_eq!(resolved, Ok(Reply::Resolved(Resolution::Aborted)));
     assert_eq!(sale.open(NOW, 1, 1, 1), Err(Refusal::OrderNotOpen));
-    assert_eq!(sale.run(NOW, Command::Sell { order: order_id(1) }), Err(Refusal::OrderNotOpen));
+    assert_eq!(
+        sale.run(NOW, Command::Sell { order: order_id(1) }),
+        Err(Refusal::OrderNotOpen)
+    );
 }
 
 #[test]
 fn a_lost_hold_comes_back_by_its_token_if_its_seats_are_free() {
     let mut sale = Sale::new(plan());
-    let Choice::Seats { seats, .. } = sale.seats(&["A-1-1"]) else { unreachable!() };
-    let lost =
-        LostHold { id: hold_id(1), seats, expires_at: NOW.plus(TTL), under_pass: false };
+    let Choice::Seats { seats, .. } = sale.seats(&["A-1-1"]) else {
+        unreachable!()
+    };
+    let lost = LostHold {
+        id: hold_id(1),
+        seats,
+        expires_at: NOW.plus(TTL),
+        under_pass: false,
+    };
     let restore = |hold, by, lost: &LostHold| Command::Restore {
         hold: hold_id(hold),
         user: user(by),
@@ -272,9 +378,19 @@ fn a_lost_hold_comes_back_by_its_token_if_its_seats_are_free() {
     // The old name leads to the new hold, and restores nothing twice.
     let twice = sale.run(NOW, restore(3, 1, &lost)).unwrap();
     assert!(matches!(twice, Reply::Hold(hold) if hold.id == hold_id(2)));
-    let late = LostHold { id: hold_id(7), expires_at: NOW, ..lost.clone() };
-    assert_eq!(sale.run(NOW, restore(4, 1, &late)), Err(Refusal::HoldExpired));
-    let taken = LostHold { id: hold_id(8), ..lost };
+    let late = LostHold {
+        id: hold_id(7),
+        expires_at: NOW,
+        ..lost.clone()
+    };
+    assert_eq!(
+        sale.run(NOW, restore(4, 1, &late)),
+        Err(Refusal::HoldExpired)
+    );
+    let taken = LostHold {
+        id: hold_id(8),
+        ..lost
+    };
     let refused = sale.run(NOW, restore(5, 2, &taken));
     assert!(matches!(refused, Err(Refusal::SeatUnavailable { .. })));
 }
@@ -285,13 +401,19 @@ fn general_admission_sells_every_place_and_no_more() {
     let pit = |n: u128, count| Command::Hold {
         hold: hold_id(n),
         user: user(n),
-        choice: Choice::Units { section: Ok(SectionIndex(2)), count },
+        choice: Choice::Units {
+            section: Ok(SectionIndex(2)),
+            count,
+        },
         under_pass: false,
     };
     for n in 0..3 {
         sale.run(NOW, pit(n, 2)).unwrap();
     }
-    assert_eq!(sale.run(NOW, pit(9, 1)), Err(Refusal::NoSeatsMatch { available: 0 }));
+    assert_eq!(
+        sale.run(NOW, pit(9, 1)),
+        Err(Refusal::NoSeatsMatch { available: 0 })
+    );
     let named = sale.hold(10, 10, &["PIT-000001"]);
     assert!(matches!(named, Err(Refusal::UnknownSeat { .. })));
 }
@@ -323,20 +445,56 @@ fn an_outage_never_steals_a_hold() {
 /// What a client may do, in small numbers so that they collide.
 #[derive(Clone, Debug)]
 enum Act {
-    Hold { by: u128, seats: Vec<u32> },
-    Best { by: u128, count: u32, adjacent: bool },
-    Pit { by: u128, count: u32 },
-    Add { hold: usize, by: u128, count: u32 },
-    Drop { hold: usize, by: u128, seat: u32 },
-    Release { hold: usize, by: u128 },
-    Open { hold: usize, by: u128 },
-    Sell { order: usize },
-    Abort { order: usize },
-    Resolve { order: usize },
-    Block { seat: u32 },
-    Unblock { seat: u32 },
+    Hold {
+        by: u128,
+        seats: Vec<u32>,
+    },
+    Best {
+        by: u128,
+        count: u32,
+        adjacent: bool,
+    },
+    Pit {
+        by: u128,
+        count: u32,
+    },
+    Add {
+        hold: usize,
+        by: u128,
+        count: u32,
+    },
+    Drop {
+        hold: usize,
+        by: u128,
+        seat: u32,
+    },
+    Release {
+        hold: usize,
+        by: u128,
+    },
+    Open {
+        hold: usize,
+        by: u128,
+    },
+    Sell {
+        order: usize,
+    },
+    Abort {
+        order: usize,
+    },
+    Resolve {
+        order: usize,
+    },
+    Block {
+        seat: u32,
+    },
+    Unblock {
+        seat: u32,
+    },
     Settle,
-    Wait { ms: i64 },
+    Wait {
+        ms: i64,
+    },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -378,27 +536,53 @@ impl Run {
         let command = match act {
             Act::Hold { by, seats } => {
                 let seats = seats.into_iter().map(SeatIndex).collect();
-                self.holding(by, Choice::Seats { seats, unknown: vec![] })
+                self.holding(
+                    by,
+                    Choice::Seats {
+                        seats,
+                        unknown: vec![],
+                    },
+                )
             }
-            Act::Best { by, count, adjacent } => {
-                self.holding(by, Choice::Best { count, grade: None, section: None, adjacent })
-            }
-            Act::Pit { by, count } => {
-                self.holding(by, Choice::Units { section: Ok(SectionIndex(2)), count })
-            }
+            Act::Best {
+                by,
+                count,
+                adjacent,
+            } => self.holding(
+                by,
+                Choice::Best {
+                    count,
+                    grade: None,
+                    section: None,
+                    adjacent,
+                },
+            ),
+            Act::Pit { by, count } => self.holding(
+                by,
+                Choice::Units {
+                    section: Ok(SectionIndex(2)),
+                    count,
+                },
+            ),
             Act::Add { hold, by, count } => Command::AddSeats {
                 hold: hold_id(recent(hold, self.holds)),
                 user: user(by),
-                choice: Choice::Best { count, grade: None, section: None, adjacent: false },
+                choice: Choice::Best {
+                    count,
+                    grade: None,
+                    section: None,
+                    adjacent: false,
+                },
             },
             Act::Drop { hold, by, seat } => Command::DropSeat {
                 hold: hold_id(recent(hold, self.holds)),
                 user: user(by),
                 seat: SeatIndex(seat),
             },
-            Act::Release { hold, by } => {
-                Command::Release { hold: hold_id(recent(hold, self.holds)), user: user(by) }
-            }
+            Act::Release { hold, by } => Command::Release {
+                hold: hold_id(recent(hold, self.holds)),
+                user: user(by),
+            },
             Act::Open { hold, by } => {
                 self.orders += 1;
                 Command::OpenOrder {
@@ -408,13 +592,21 @@ impl Run {
                     user: user(by),
                 }
             }
-            Act::Sell { order } => Command::Sell { order: order_id(recent(order, self.orders)) },
-            Act::Abort { order } => Command::Abort { order: order_id(recent(order, self.orders)) },
-            Act::Resolve { order } => {
-                Command::Resolve { order: order_id(recent(order, self.orders)) }
-            }
-            Act::Block { seat } => Command::Block { seats: Seats::from_iter([SeatIndex(seat)]) },
-            Act::Unblock { seat } => Command::Unblock { seats: Seats::from_iter([SeatIndex(seat)]) },
+            Act::Sell { order } => Command::Sell {
+                order: order_id(recent(order, self.orders)),
+            },
+            Act::Abort { order } => Command::Abort {
+                order: order_id(recent(order, self.orders)),
+            },
+            Act::Resolve { order } => Command::Resolve {
+                order: order_id(recent(order, self.orders)),
+            },
+            Act::Block { seat } => Command::Block {
+                seats: Seats::from_iter([SeatIndex(seat)]),
+            },
+            Act::Unblock { seat } => Command::Unblock {
+                seats: Seats::from_iter([SeatIndex(seat)]),
+            },
             Act::Settle => {
                 let seq = self.sale.seq;
                 self.sale.timetable.settle(seq);
@@ -430,7 +622,12 @@ impl Run {
 
     fn holding(&mut self, by: u128, choice: Choice) -> Command {
         self.holds += 1;
-        Command::Hold { hold: hold_id(self.holds - 1), user: user(by), choice, under_pass: false }
+        Command::Hold {
+            hold: hold_id(self.holds - 1),
+            user: user(by),
+            choice,
+            under_pass: false,
+        }
     }
 }
 
@@ -444,10 +641,20 @@ fn check(timetable: &Timetable) {
         free += u32::from(*seat == Seat::Free);
         match seat {
             Seat::Held(hold) => {
-                assert!(timetable.holds[hold].seats.iter().any(|priced| priced.seat == index));
+                assert!(
+                    timetable.holds[hold]
+                        .seats
+                        .iter()
+                        .any(|priced| priced.seat == index)
+                );
             }
             Seat::Sold(order) | Seat::Selling(order) => {
-                assert!(timetable.confirmed[order].seats.iter().any(|priced| priced.seat == index));
+                assert!(
+                    timetable.confirmed[order]
+                        .seats
+                        .iter()
+                        .any(|priced| priced.seat == index)
+                );
             }
             Seat::Free | Seat::Blocked | Seat::Releasing => {}
         }
@@ -460,9 +667,14 @@ fn check(timetable: &Timetable) {
         for priced in &hold.seats {
             assert_eq!(timetable.seat(priced.seat), Some(Seat::Held(hold.id)), "I4");
         }
-        let pinned = hold.order.is_some_and(|order| timetable.open.contains_key(&order));
+        let pinned = hold
+            .order
+            .is_some_and(|order| timetable.open.contains_key(&order));
         assert_eq!(pinned, hold.order.is_some());
-        assert_ne!(pinned, timetable.deadlines.contains(&(hold.expires_at, hold.id)));
+        assert_ne!(
+            pinned,
+            timetable.deadlines.contains(&(hold.expires_at, hold.id))
+        );
     }
     let mut sold = HashMap::new();
     for order in timetable.confirmed.values() {
@@ -481,7 +693,11 @@ fn check(timetable: &Timetable) {
 /// The timetable that its durable events make.
 fn replay(sale: &Sale) -> Timetable {
     let mut again = Timetable::new(Arc::clone(&sale.timetable.plan));
-    for (seq, event) in sale.history.iter().filter(|(_, event)| Timetable::is_durable(event)) {
+    for (seq, event) in sale
+        .history
+        .iter()
+        .filter(|(_, event)| Timetable::is_durable(event))
+    {
         again.apply(*seq, event);
     }
     again.settle(sale.seq);
