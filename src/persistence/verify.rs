@@ -1,4 +1,0 @@
-//! stub
-pub async fn run(_: &crate::config::Config) -> i32 {
-    2
-}
