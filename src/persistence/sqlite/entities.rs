@@ -380,7 +380,7 @@ async fn read_keys(
     accounts: &mut HashMap<Uuid, AccountRows>,
 ) -> Result<(), StoreError> {
     let keys = sqlx::query(
-        "SELECT user_id, key, fingerprint, at, order_id, timetable_id, status \
+        "SELECT user_id, idempotency.key, fingerprint, at, order_id, timetable_id, status \
          FROM json_each(?1) JOIN idempotency ON idempotency.user_id = unhex(value) \
          WHERE at > ?2 ORDER BY at",
     );
