@@ -31,7 +31,7 @@ use crate::http::rates::Rates;
 use crate::http::sockets::Places;
 use crate::http::tickets::TicketSigner;
 use crate::http::tokens::Identity;
-use crate::keys::{Keys, KeysError};
+use crate::keys::{Keys, KeysError, Purpose};
 use crate::persistence::bus::Bus;
 use crate::persistence::lock::{DataLock, LockError};
 use crate::persistence::{Store, StoreError};
@@ -159,7 +159,8 @@ impl App {
             config.store.migrate,
         )
         .await?;
-        let catalogue = Arc::new(Catalogue::load(&store).await?);
+        let view_key = keys.sign(Purpose::Viewer, b"views");
+        let catalogue = Arc::new(Catalogue::load(&store, view_key, clock.now()).await?);
         let tickets = ticket_signer(&store, &clock).await?;
         let outbox = Arc::new(Notify::new());
         let (node, supervisor, loading) =
@@ -244,7 +245,7 @@ impl App {
         self.node.timetables.directory().stop().await;
         self.node.accounts.directory().stop().await;
         self.supervisor.stop(None);
-        if let Err(error) = self.catalogue.flush_views(&self.store).await {
+        if let Err(error) = self.catalogue.flush_views().await {
             tracing::warn!(%error, "views could not be written");
         }
         for task in self.tasks.lock().drain(..) {
@@ -488,7 +489,7 @@ async fn heartbeat(app: std::sync::Weak<App>) {
         {
             tracing::debug!(%error, "the sign of life could not be written");
         }
-        if let Err(error) = app.catalogue.flush_views(&app.store).await {
+        if let Err(error) = app.catalogue.flush_views().await {
             tracing::debug!(%error, "views could not be written");
         }
     }
