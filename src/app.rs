@@ -332,7 +332,8 @@ impl App {
     /// # Errors
     /// Those of [`App::past_sale`].
     pub fn plan_of_past(&self, id: TimetableId) -> Answer<Arc<Plan>> {
-        self.past_sale(id).map(|(_, timetable)| Arc::clone(&timetable.plan))
+        self.past_sale(id)
+            .map(|(_, timetable)| Arc::clone(&timetable.plan))
     }
 
     /// The timetable that a hold of `user` is, or was lately, on.
@@ -382,7 +383,9 @@ impl App {
     /// If the store can't be read.
     pub async fn orders_exist(&self, performance: PerformanceId) -> Result<bool, StoreError> {
         let performance = self.catalogue.performance(performance);
-        let timetables = performance.iter().flat_map(|performance| &performance.timetables);
+        let timetables = performance
+            .iter()
+            .flat_map(|performance| &performance.timetables);
         let timetables = timetables.map(|timetable| timetable.row.id).collect();
         self.store.any_order_of(timetables).await
     }
