@@ -1,1 +1,11 @@
+//! Onsale: the ticketing backend for the minute a sale opens.
+//!
+//! `ARCHITECTURE.md` is the map of this crate.
 
+pub mod actors;
+pub mod catalogue;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod persistence;
+pub mod telemetry;

@@ -13,6 +13,8 @@ pub mod invariant;
 pub mod layout;
 pub mod money;
 pub mod order;
+pub mod plan;
+pub mod roles;
 pub mod seat;
 pub mod time;
 pub mod timetable;

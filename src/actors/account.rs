@@ -1,0 +1,62 @@
+//! How accounts live in their actors: those of a shard share one, because they
+//! are many and small.
+
+use std::sync::Arc;
+
+use ractor::ActorRef;
+use uuid::Uuid;
+
+use super::Message;
+use super::host::Hosted;
+use super::node::Node;
+use super::purchase;
+use super::shell::Shell;
+use crate::domain::account::{Account, Command, Event};
+use crate::domain::decision::Tier;
+use crate::domain::ids::{Seq, UserId, shard_of};
+use crate::domain::time::{Millis, Timestamp};
+
+impl Hosted for Account {
+    fn tier(_node: &Node, command: &Command) -> Tier {
+        command.tier()
+    }
+
+    fn needs_store(command: &Command) -> bool {
+        match command {
+            Command::Charge { .. } | Command::Prepare { .. } | Command::Reserve(_) => true,
+            Command::FreeKey(_)
+            | Command::Answer { .. }
+            | Command::Post { .. }
+            | Command::Void { .. }
+            | Command::Balance => false,
+        }
+    }
+
+    fn host_key(id: Uuid) -> Uuid {
+        Uuid::from_u128(u128::from(shard_of(id).0))
+    }
+
+    fn load(node: &Arc<Node>, id: Uuid, host: ActorRef<Message<Self>>) -> bool {
+        node.account_loader.want(UserId(id), host)
+    }
+
+    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, _now: Timestamp) {
+        // Money set aside for orders whose saga died with its process.
+        for prepare in shell.machine.in_doubt() {
+            let user = UserId(shell.entity().id);
+            tokio::spawn(purchase::settle(Arc::clone(node), user, *prepare));
+        }
+    }
+
+    fn applied(&mut self, _node: &Node, _events: &[(Seq, Event)]) {}
+
+    fn replan(&mut self, _node: &Node) {}
+
+    fn is_idle(&self) -> bool {
+        Account::is_idle(self)
+    }
+
+    fn idle_after(node: &Node) -> Millis {
+        node.options.account_idle
+    }
+}

@@ -1,0 +1,307 @@
+//! The published seat map of a timetable.
+//!
+//! The actor writes every change to it before the reply that acknowledges the
+//! change leaves; readers never reach the actor. A body is rendered at most
+//! once a version, and shared.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::domain::ids::{Epoch, TimetableId};
+use crate::domain::seat::{SeatIndex, SeatStatus};
+pub use crate::domain::timetable::SeatCounts;
+
+/// How many changes can be told one by one; who is further behind gets the
+/// whole map.
+pub const CHANGES_MAX: usize = 4_096;
+
+/// The bits of a version that count within an epoch.
+const COUNTER_BITS: u32 = 32;
+
+/// Seats that changed, with their letters.
+pub type Changes = Vec<(u32, char)>;
+
+/// What a reader of the map gets.
+#[derive(Clone, Debug)]
+pub enum MapRead {
+    /// The whole map at a version, as JSON.
+    Whole { version: u64, body: Bytes },
+    /// What changed since the version that the reader has.
+    Since { version: u64, changes: Changes },
+}
+
+#[derive(Debug)]
+struct State {
+    /// One letter a seat; empty until the timetable has been loaded.
+    statuses: Vec<u8>,
+    counts: SeatCounts,
+    version: u64,
+    /// The version at the last load: what is older is from another life.
+    loaded_at: u64,
+    changes: VecDeque<(u64, u32)>,
+    rendered: Option<(u64, Bytes)>,
+}
+
+/// The seat map of one timetable.
+#[derive(Debug)]
+pub struct Board {
+    id: TimetableId,
+    state: Mutex<State>,
+    version: watch::Sender<u64>,
+}
+
+impl Board {
+    /// A map that isn't loaded yet, of which only the counts are known.
+    fn cold(id: TimetableId, counts: SeatCounts) -> Self {
+        let state = State {
+            statuses: Vec::new(),
+            counts,
+            version: 0,
+            loaded_at: 0,
+            changes: VecDeque::new(),
+            rendered: None,
+        };
+        Self { id, state: Mutex::new(state), version: watch::Sender::new(0) }
+    }
+
+    /// The timetable was loaded: the map is as told, at a version above all
+    /// that were ever shown.
+    pub fn load(&self, epoch: Epoch, statuses: impl Iterator<Item = SeatStatus>, counts: SeatCounts) {
+        let mut state = self.state.lock();
+        state.statuses = statuses.map(SeatStatus::letter).collect();
+        state.counts = counts;
+        state.version = (state.version + 1).max((u64::from(epoch.0) << COUNTER_BITS) + 1);
+        state.loaded_at = state.version;
+        state.changes.clear();
+        let version = state.version;
+        drop(state);
+        self.version.send_replace(version);
+    }
+
+    /// Shows changed seats.
+    pub fn change(&self, changed: impl Iterator<Item = (SeatIndex, SeatStatus)>, counts: SeatCounts) {
+        let mut changed = changed.peekable();
+        if changed.peek().is_none() {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.version += 1;
+        let version = state.version;
+        for (seat, status) in changed {
+            if let Some(letter) = state.statuses.get_mut(seat.offset()) {
+                *letter = status.letter();
+            }
+            if state.changes.len() >= CHANGES_MAX {
+                state.changes.pop_front();
+            }
+            state.changes.push_back((version, seat.0));
+        }
+        state.counts = counts;
+        drop(state);
+        self.version.send_replace(version);
+    }
+
+    /// How many seats are in which status.
+    #[must_use]
+    pub fn counts(&self) -> SeatCounts {
+        self.state.lock().counts
+    }
+
+    /// The version now, and when it changes; 0 until the map is loaded.
+    #[must_use]
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Whether the map has been loaded.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        !self.state.lock().statuses.is_empty()
+    }
+
+    /// How many seats of each section, given as ranges, are available.
+    #[must_use]
+    pub fn count_ranges(&self, ranges: &[std::ops::Range<u32>]) -> Vec<SeatCounts> {
+        let state = self.state.lock();
+        let count = |range: &std::ops::Range<u32>| {
+            let mut counts = SeatCounts::default();
+            let letters = state.statuses.get(range.start as usize..range.end as usize);
+            for letter in letters.unwrap_or_default() {
+                match letter {
+                    b'A' => counts.available += 1,
+                    b'H' => counts.held += 1,
+                    b'S' => counts.sold += 1,
+                    _ => counts.blocked += 1,
+                }
+            }
+            counts
+        };
+        ranges.iter().map(count).collect()
+    }
+
+    /// The whole map as JSON; `layout_etag` names the layout that it is of.
+    #[must_use]
+    pub fn whole(&self, layout_etag: &str) -> (u64, Bytes) {
+        let mut state = self.state.lock();
+        if let Some((version, body)) = &state.rendered
+            && *version == state.version
+        {
+            return (*version, body.clone());
+        }
+        let body = self.render(&state, layout_etag);
+        state.rendered = Some((state.version, body.clone()));
+        (state.version, body)
+    }
+
+    /// The map for a reader that has `since`.
+    #[must_use]
+    pub fn read(&self, since: Option<u64>, layout_etag: &str) -> MapRead {
+        if let Some((version, changes)) = since.and_then(|since| self.since(since)) {
+            return MapRead::Since { version, changes };
+        }
+        let (version, body) = self.whole(layout_etag);
+        MapRead::Whole { version, body }
+    }
+
+    /// What changed since a version, each seat once; `None` if that is too
+    /// long ago or from another life.
+    #[must_use]
+    pub fn since(&self, since: u64) -> Option<(u64, Changes)> {
+        let state = self.state.lock();
+        let oldest_gone = match state.changes.front() {
+            Some((oldest, _)) if state.changes.len() >= CHANGES_MAX => *oldest,
+            _ => state.loaded_at,
+        };
+        if since < oldest_gone || since > state.version {
+            return None;
+        }
+        let mut seats: Vec<u32> = state
+            .changes
+            .iter()
+            .rev()
+            .take_while(|(version, _)| *version > since)
+            .map(|(_, seat)| *seat)
+            .collect();
+        seats.sort_unstable();
+        seats.dedup();
+        let letter = |seat: u32| state.statuses.get(seat as usize).map(|l| (seat, char::from(*l)));
+        Some((state.version, seats.into_iter().filter_map(letter).collect()))
+    }
+
+    fn render(&self, state: &State, layout_etag: &str) -> Bytes {
+        let SeatCounts { available, held, sold, blocked } = state.counts;
+        let mut body = String::with_capacity(state.statuses.len() + 320);
+        // Writing to a String can't fail.
+        let _ = write!(
+            body,
+            r#"{{"timetable_id":"{}","version":{},"layout_etag":{},"capacity":{},"available":{available},"held":{held},"sold":{sold},"blocked":{blocked},"statuses":""#,
+            self.id,
+            state.version,
+            serde_json::Value::from(layout_etag),
+            state.counts.capacity(),
+        );
+        // Only the four letters are ever put in.
+        body.push_str(std::str::from_utf8(&state.statuses).unwrap_or_default());
+        body.push_str("\"}");
+        Bytes::from(body)
+    }
+}
+
+/// The seat maps of all timetables.
+#[derive(Debug, Default)]
+pub struct Boards {
+    boards: DashMap<TimetableId, Arc<Board>, foldhash::fast::RandomState>,
+}
+
+impl Boards {
+    /// The map of a timetable; `counts` are what is known of one that isn't
+    /// loaded.
+    pub fn open(&self, id: TimetableId, counts: impl FnOnce() -> SeatCounts) -> Arc<Board> {
+        if let Some(board) = self.boards.get(&id) {
+            return Arc::clone(&board);
+        }
+        Arc::clone(&self.boards.entry(id).or_insert_with(|| Arc::new(Board::cold(id, counts()))))
+    }
+
+    /// The map of a timetable that was opened before.
+    #[must_use]
+    pub fn get(&self, id: TimetableId) -> Option<Arc<Board>> {
+        self.boards.get(&id).map(|board| Arc::clone(&board))
+    }
+
+    /// The sum over all timetables, for the metrics.
+    #[must_use]
+    pub fn totals(&self) -> SeatCounts {
+        let mut sum = SeatCounts::default();
+        for board in &self.boards {
+            let counts = board.counts();
+            sum.available += counts.available;
+            sum.held += counts.held;
+            sum.sold += counts.sold;
+            sum.blocked += counts.blocked;
+        }
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board() -> Board {
+        let board = Board::cold(TimetableId(uuid::Uuid::nil()), SeatCounts::default());
+        let counts = SeatCounts { available: 4, ..SeatCounts::default() };
+        board.load(Epoch(3), std::iter::repeat_n(SeatStatus::Available, 4), counts);
+        board
+    }
+
+    fn hold(board: &Board, seat: u32) {
+        board.change(std::iter::once((SeatIndex(seat), SeatStatus::Held)), board.counts());
+    }
+
+    #[test]
+    fn versions_rise_over_reloads_and_epochs_and_stay_below_2_to_the_53() {
+        let board = board();
+        let (first, _) = board.whole("e");
+        hold(&board, 1);
+        let (second, _) = board.whole("e");
+        board.load(Epoch(3), std::iter::empty(), SeatCounts::default());
+        let (third, _) = board.whole("e");
+        board.load(Epoch(4), std::iter::empty(), SeatCounts::default());
+        let (fourth, _) = board.whole("e");
+        assert!(first < second && second < third && third < fourth);
+        assert!(fourth < 1 << 53);
+    }
+
+    #[test]
+    fn changes_since_a_version_are_told_once_each_and_the_whole_from_another_life() {
+        let board = board();
+        let (before, _) = board.whole("e");
+        hold(&board, 1);
+        hold(&board, 3);
+        hold(&board, 1);
+        let (now, changes) = board.since(before).unwrap();
+        assert_eq!(changes, [(1, 'H'), (3, 'H')]);
+        assert_eq!(board.since(now), Some((now, vec![])));
+        assert_eq!(board.since(now + 1), None);
+        board.load(Epoch(3), std::iter::repeat_n(SeatStatus::Available, 4), board.counts());
+        assert_eq!(board.since(now), None);
+    }
+
+    #[test]
+    fn a_reader_that_is_too_far_behind_gets_the_whole() {
+        let board = board();
+        let (before, _) = board.whole("e");
+        for _ in 0..=CHANGES_MAX {
+            hold(&board, 2);
+        }
+        assert_eq!(board.since(before), None);
+        assert!(matches!(board.read(Some(before), "e"), MapRead::Whole { .. }));
+    }
+}

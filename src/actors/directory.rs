@@ -1,0 +1,184 @@
+//! Which entity runs in which actor. Starts actors when they are first needed,
+//! supervises them, and forgets those that failed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{Mutex, OnceCell, Semaphore};
+use uuid::Uuid;
+
+use super::Message;
+use super::host::{Host, Hosted};
+use super::node::Node;
+
+/// An actor, and the door to it.
+#[derive(Debug)]
+pub struct HostRef<M: Hosted> {
+    actor: ActorRef<Message<M>>,
+    /// How many clients may ask at once.
+    pub permits: Arc<Semaphore>,
+    depth: Arc<AtomicUsize>,
+}
+
+impl<M: Hosted> Clone for HostRef<M> {
+    fn clone(&self) -> Self {
+        Self {
+            actor: self.actor.clone(),
+            permits: Arc::clone(&self.permits),
+            depth: Arc::clone(&self.depth),
+        }
+    }
+}
+
+impl<M: Hosted> HostRef<M> {
+    /// Sends a message. To an actor that has failed it is lost, with its reply
+    /// address: the caller learns that the outcome is unknown.
+    pub fn tell(&self, message: Message<M>) {
+        if matches!(message, Message::Ask { .. }) {
+            self.depth.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.actor.cast(message).is_err() {
+            tracing::debug!("a message came too late for its actor");
+        }
+    }
+
+    /// How many requests are in its mailbox.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.depth.load(Ordering::Relaxed)
+    }
+}
+
+/// The running actors of one kind.
+#[derive(Debug)]
+pub struct Directory<M: Hosted> {
+    node: OnceCell<Arc<Node>>,
+    hosts: DashMap<Uuid, HostRef<M>, foldhash::fast::RandomState>,
+    starting: Mutex<()>,
+    supervisor: ActorRef<()>,
+    permits_max: usize,
+    ask_timeout: Duration,
+}
+
+impl<M: Hosted> Directory<M> {
+    /// An empty directory whose actors `supervisor` watches.
+    #[must_use]
+    pub fn new(supervisor: ActorRef<()>, permits_max: usize, ask_timeout: Duration) -> Self {
+        Self {
+            node: OnceCell::new(),
+            hosts: DashMap::default(),
+            starting: Mutex::new(()),
+            supervisor,
+            permits_max,
+            ask_timeout,
+        }
+    }
+
+    /// Told once, before anything is asked: the node that the actors are of.
+    pub fn belong_to(&self, node: Arc<Node>) {
+        // A second call would be a defect of the composition root, and harmless.
+        let _ = self.node.set(node);
+    }
+
+    /// How long an answer is waited for.
+    #[must_use]
+    pub fn ask_timeout(&self) -> Duration {
+        self.ask_timeout
+    }
+
+    /// The actor of entity `id`, started if it isn't running.
+    pub async fn host(&self, id: Uuid) -> HostRef<M> {
+        loop {
+            if let Some(host) = self.running(id) {
+                return host;
+            }
+            self.start(M::host_key(id)).await;
+        }
+    }
+
+    /// The actor of entity `id`, if it is running.
+    #[must_use]
+    pub fn running(&self, id: Uuid) -> Option<HostRef<M>> {
+        let host = self.hosts.get(&M::host_key(id))?;
+        is_alive(&host.actor).then(|| host.clone())
+    }
+
+    /// All running actors.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Uuid, HostRef<M>)> {
+        self.hosts.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+    }
+
+    /// Stops all actors, whose entities must be clean.
+    pub async fn stop(&self) {
+        for (key, host) in self.all() {
+            self.hosts.remove(&key);
+            let _ = host.actor.drain_and_wait(Some(Duration::from_secs(5))).await;
+        }
+    }
+
+    async fn start(&self, key: Uuid) {
+        let _one_at_a_time = self.starting.lock().await;
+        if self.hosts.get(&key).is_some_and(|host| is_alive(&host.actor)) {
+            return;
+        }
+        let Some(node) = self.node.get() else { return };
+        let depth = Arc::new(AtomicUsize::new(0));
+        let started = Actor::spawn_linked(
+            None,
+            Host::<M>::new(Arc::clone(node)),
+            Arc::clone(&depth),
+            self.supervisor.get_cell(),
+        )
+        .await;
+        match started {
+            Ok((actor, _)) => {
+                let permits = Arc::new(Semaphore::new(self.permits_max));
+                self.hosts.insert(key, HostRef { actor, permits, depth });
+            }
+            Err(error) => tracing::error!(%error, "an actor did not start"),
+        }
+    }
+}
+
+fn is_alive<T>(actor: &ActorRef<T>) -> bool {
+    use ractor::ActorStatus as S;
+    matches!(actor.get_status(), S::Unstarted | S::Starting | S::Running | S::Upgrading)
+}
+
+/// Watches all hosts. One that fails is not restarted here: the directory
+/// starts another when one of its entities is next needed.
+#[derive(Debug)]
+pub struct Supervisor;
+
+impl Actor for Supervisor {
+    type Msg = ();
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<()>,
+        (): (),
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(())
+    }
+
+    /// The default stops the supervisor, and with it every actor, when any
+    /// child exits.
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<()>,
+        event: SupervisionEvent,
+        _state: &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(actor, error) = event {
+            tracing::error!(actor.id = %actor.get_id(), %error, "an actor failed");
+            metrics::counter!(crate::telemetry::ACTOR_RESTARTS_TOTAL, "kind" => "host").increment(1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,364 @@
+//! The actor that runs entities of one kind: one timetable, or the accounts of
+//! a shard. Its handler never awaits: what takes time (reading, writing) is
+//! done elsewhere and comes back as a message.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use foldhash::fast::RandomState;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use uuid::Uuid;
+
+use super::loader::Entity;
+use super::node::Node;
+use super::shell::{Applied, Pen, Shell};
+use super::{AskError, Message, Request};
+use crate::clock::monotonic;
+use crate::domain::decision::Tier;
+use crate::domain::ids::{Activation, EntityId, Seq};
+use crate::domain::invariant::Invariant;
+use crate::domain::time::{Millis, Timestamp};
+use crate::persistence::batch::Persisted;
+use crate::telemetry::{self, ActorMetrics};
+
+/// How many requests may wait for one entity to be read.
+const LOADING_WAITERS_MAX: usize = 4_096;
+
+/// After so many panics or refused writes an entity is not loaded again until
+/// the process restarts: something about it is broken.
+const LIVES_MAX: u32 = 3;
+
+/// A kind of entity that a host can run.
+pub trait Hosted: Persisted<Command: Send, Event: Send, Reply: Send, Refusal: Send> + Send + 'static {
+    /// How durable the outputs of `command` must be before they leave.
+    fn tier(node: &Node, command: &Self::Command) -> Tier;
+
+    /// Whether `command` needs the store to be there: then it is refused at
+    /// once while it isn't.
+    fn needs_store(command: &Self::Command) -> bool;
+
+    /// Who runs entity `id`: entities with the same key share an actor.
+    fn host_key(id: Uuid) -> Uuid;
+
+    /// Has entity `id` read, and sends it to `host` as [`Message::Loaded`].
+    /// `false` if too many are being read already.
+    fn load(node: &Arc<Node>, id: Uuid, host: ActorRef<Message<Self>>) -> bool
+    where
+        Self: Sized;
+
+    /// Called once an entity is alive, before anything runs on it.
+    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, now: Timestamp)
+    where
+        Self: Sized;
+
+    /// Called after each run with what was applied, before any reply to it can
+    /// have reached its caller's next request: publishes what readers see.
+    fn applied(&mut self, node: &Node, events: &[(Seq, Self::Event)]);
+
+    /// The catalogue's part has changed.
+    fn replan(&mut self, node: &Node);
+
+    /// Whether it may be forgotten when nobody asks.
+    fn is_idle(&self) -> bool;
+
+    /// How long nobody must have asked before that.
+    fn idle_after(node: &Node) -> Millis;
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Host<M: Hosted> {
+    node: Arc<Node>,
+    metrics: ActorMetrics,
+    gate_wait: metrics::Histogram,
+    kind: std::marker::PhantomData<fn() -> M>,
+}
+
+enum Slot<M: Hosted> {
+    Loading(Vec<Request<M>>),
+    Alive(Box<Shell<M>>),
+}
+
+/// What the actor keeps.
+pub struct Entities<M: Hosted> {
+    slots: HashMap<Uuid, Slot<M>, RandomState>,
+    /// How often each troubled entity was discarded.
+    discarded: HashMap<Uuid, u32, RandomState>,
+    /// When the timer will fire.
+    armed: Option<Timestamp>,
+    /// How many requests are in the mailbox.
+    depth: Arc<AtomicUsize>,
+}
+
+impl<M: Hosted> Host<M> {
+    /// A host of `node`.
+    #[must_use]
+    pub fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            metrics: ActorMetrics::for_kind(M::KIND.as_str()),
+            gate_wait: telemetry::gate_wait("database"),
+            kind: std::marker::PhantomData,
+        }
+    }
+
+    fn pen(&self, myself: &ActorRef<Message<M>>) -> Pen {
+        Pen {
+            lane: self.node.lane.clone(),
+            sink: Arc::new(Mailbox(myself.clone())),
+            gate_wait: self.gate_wait.clone(),
+        }
+    }
+
+    fn ask(
+        &self,
+        myself: &ActorRef<Message<M>>,
+        state: &mut Entities<M>,
+        id: Uuid,
+        request: Request<M>,
+    ) {
+        if M::needs_store(&request.command) && !self.node.lane.is_healthy() {
+            return refuse(request, AskError::StoreUnavailable);
+        }
+        match state.slots.get_mut(&id) {
+            Some(Slot::Alive(shell)) => {
+                if shell.parked() >= self.node.options.permits_max {
+                    return refuse(request, AskError::Overloaded);
+                }
+                let tier = M::tier(&self.node, &request.command);
+                let now = self.node.clock.now();
+                shell.used_at = now;
+                let ran = contain(|| {
+                    shell.run(now, tier, request, |m, events| m.applied(&self.node, events));
+                    shell.machine.next_deadline()
+                });
+                match ran {
+                    Ok(deadline) => self.arm(myself, &mut state.armed, deadline),
+                    Err(()) => self.discard(state, id),
+                }
+            }
+            Some(Slot::Loading(waiting)) if waiting.len() < LOADING_WAITERS_MAX => {
+                waiting.push(request);
+            }
+            Some(Slot::Loading(_)) => refuse(request, AskError::Overloaded),
+            None => self.load(myself, state, id, Some(request)),
+        }
+    }
+
+    fn load(
+        &self,
+        myself: &ActorRef<Message<M>>,
+        state: &mut Entities<M>,
+        id: Uuid,
+        request: Option<Request<M>>,
+    ) {
+        if state.discarded.get(&id).is_some_and(|lives| *lives >= LIVES_MAX) {
+            request.into_iter().for_each(|r| refuse(r, AskError::StoreUnavailable));
+            return;
+        }
+        if M::load(&self.node, id, myself.clone()) {
+            state.slots.insert(id, Slot::Loading(request.into_iter().collect()));
+        } else {
+            request.into_iter().for_each(|r| refuse(r, AskError::Overloaded));
+        }
+    }
+
+    fn loaded(
+        &self,
+        myself: &ActorRef<Message<M>>,
+        state: &mut Entities<M>,
+        id: Uuid,
+        loaded: Option<Box<Entity<M>>>,
+    ) {
+        let Some(Slot::Loading(waiting)) = state.slots.remove(&id) else { return };
+        let Some(entity) = loaded else {
+            waiting.into_iter().for_each(|r| refuse(r, AskError::StoreUnavailable));
+            return;
+        };
+        let address = EntityId { kind: M::KIND, id };
+        let life = self.node.ownership.activate(address.shard());
+        let Entity { machine, stamp, last_event_seq } = *entity;
+        let pen = self.pen(myself);
+        let mut shell =
+            Box::new(Shell::new(machine, address, stamp, last_event_seq, life, pen));
+        let now = self.node.clock.now();
+        shell.used_at = now;
+        M::woken(&mut shell, &self.node, now);
+        self.arm(myself, &mut state.armed, shell.machine.next_deadline());
+        state.slots.insert(id, Slot::Alive(shell));
+        for request in waiting {
+            self.ask(myself, state, id, request);
+        }
+    }
+
+    /// A panic or a refused write: memory is not to be trusted. The entity is
+    /// read again when it is next asked; who waited learns that the outcome is
+    /// unknown.
+    fn discard(&self, state: &mut Entities<M>, id: Uuid) {
+        state.slots.remove(&id);
+        let lives = state.discarded.entry(id).or_default();
+        *lives += 1;
+        self.metrics.restarts.increment(1);
+        if *lives >= LIVES_MAX {
+            self.metrics.quarantined.increment(1);
+            tracing::error!(entity.id = %id, entity.kind = M::KIND.as_str(), "an entity is quarantined");
+        }
+    }
+
+    fn each_alive(
+        &self,
+        state: &mut Entities<M>,
+        mut act: impl FnMut(&mut Shell<M>) -> Applied<M>,
+    ) {
+        let mut troubled = Vec::new();
+        for (id, slot) in &mut state.slots {
+            let Slot::Alive(shell) = slot else { continue };
+            let ran = contain(|| {
+                let events = act(shell);
+                shell.machine.applied(&self.node, &events);
+            });
+            if ran.is_err() {
+                troubled.push(*id);
+            }
+        }
+        for id in troubled {
+            self.discard(state, id);
+        }
+    }
+
+    fn durable(&self, state: &mut Entities<M>, id: Uuid, activation: Activation, upto: Seq) {
+        let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) else { return };
+        if shell.activation() != activation {
+            return;
+        }
+        shell.durable(upto, |machine| machine.applied(&self.node, &[]));
+    }
+
+    fn sweep(&self, state: &mut Entities<M>) {
+        let now = self.node.clock.now();
+        let idle_after = M::idle_after(&self.node);
+        state.slots.retain(|_, slot| match slot {
+            Slot::Loading(_) => true,
+            Slot::Alive(shell) => {
+                let recent = now.since(shell.used_at) < idle_after;
+                recent || !shell.is_clean() || !shell.machine.is_idle()
+            }
+        });
+    }
+
+    fn tick(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>) {
+        state.armed = None;
+        let now = self.node.clock.now();
+        self.each_alive(state, |shell| shell.catch_up(now));
+        let alive = state.slots.values().filter_map(|slot| match slot {
+            Slot::Alive(shell) => shell.machine.next_deadline(),
+            Slot::Loading(_) => None,
+        });
+        let next = alive.min();
+        self.arm(myself, &mut state.armed, next);
+    }
+
+    /// Has one timer for the earliest deadline of all entities. It may fire
+    /// too early (what it was for is gone), never too late.
+    fn arm(
+        &self,
+        myself: &ActorRef<Message<M>>,
+        armed: &mut Option<Timestamp>,
+        deadline: Option<Timestamp>,
+    ) {
+        let Some(next) = deadline else { return };
+        if armed.is_some_and(|armed| armed <= next) {
+            return;
+        }
+        *armed = Some(next);
+        myself.send_after(self.node.clock.until(next), || Message::Tick);
+    }
+}
+
+impl<M: Hosted> Actor for Host<M> {
+    type Msg = Message<M>;
+    type State = Entities<M>;
+    type Arguments = Arc<AtomicUsize>;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        depth: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(Entities {
+            slots: HashMap::default(),
+            discarded: HashMap::default(),
+            armed: None,
+            depth,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let begun = monotonic();
+        match message {
+            Message::Ask { id, request } => {
+                state.depth.fetch_sub(1, Ordering::Relaxed);
+                self.ask(&myself, state, id, request);
+            }
+            Message::Loaded { id, loaded } => self.loaded(&myself, state, id, loaded),
+            Message::Durable { id, activation, upto } => self.durable(state, id, activation, upto),
+            Message::Discard { id, activation } => {
+                let is_it = |slot: &Slot<M>| {
+                    matches!(slot, Slot::Alive(shell) if shell.activation() == activation)
+                };
+                if state.slots.get(&id).is_some_and(is_it) {
+                    self.discard(state, id);
+                }
+            }
+            Message::Tick => self.tick(&myself, state),
+            Message::Sweep => self.sweep(state),
+            Message::Replan { id } => {
+                if let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) {
+                    shell.machine.replan(&self.node);
+                }
+            }
+            Message::Wake { id } => {
+                if !state.slots.contains_key(&id) {
+                    self.load(&myself, state, id, None);
+                }
+            }
+        }
+        self.metrics.messages.increment(1);
+        self.metrics.handling_seconds.record(begun.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+/// Runs something of one entity; a panic is reported, and stays its own.
+fn contain<T>(run: impl FnOnce() -> T) -> Result<T, ()> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
+        tracing::error!("an entity panicked; it is discarded and reloaded");
+        telemetry::invariant_violated(Invariant::I9.id());
+    })
+}
+
+fn refuse<M: Persisted>(request: Request<M>, error: AskError) {
+    // Nobody listens any more: nothing was done anyway.
+    let _ = request.reply.send(Err(error));
+}
+
+/// Tells a host what became of its writes.
+struct Mailbox<M: Hosted>(ActorRef<Message<M>>);
+
+impl<M: Hosted> super::lane::Sink for Mailbox<M> {
+    fn durable(&self, entity: EntityId, activation: Activation, upto: Seq) {
+        // A host that is gone has nobody waiting.
+        let _ = self.0.cast(Message::Durable { id: entity.id, activation, upto });
+    }
+
+    fn lost(&self, entity: EntityId, activation: Activation) {
+        let _ = self.0.cast(Message::Discard { id: entity.id, activation });
+    }
+}

@@ -1,0 +1,190 @@
+//! The actors: thin shells around the state machines of [`crate::domain`].
+//!
+//! * [`host`]: the ractor actor that runs entities of one kind; handlers never
+//!   await.
+//! * [`shell`]: one entity in it: decide, apply, hand over to the lane, park
+//!   the reply in the [`gate`].
+//! * [`lane`]: the write lane, which takes all that waits and commits it as
+//!   one.
+//! * [`directory`]: which entity runs where; starts hosts and supervises them.
+//! * [`loader`]: reads entities back from the store.
+//! * [`board`]: the published seat map of a timetable, for readers.
+//! * [`purchase`]: the saga of an order.
+//! * [`node`]: all of it together, as one value.
+//!
+//! The rest of the crate sees [`Handle`], never an `ActorRef`.
+
+pub mod account;
+pub mod board;
+pub mod directory;
+pub mod gate;
+pub mod host;
+pub mod lane;
+pub mod loader;
+pub mod node;
+pub mod purchase;
+pub mod shell;
+pub mod timetable;
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use uuid::Uuid;
+
+use crate::domain::ids::{Activation, Seq};
+use crate::persistence::batch::Persisted;
+
+/// What an entity answers to a command: its reply, or its refusal.
+pub type Outcome<M> =
+    Result<<M as crate::domain::decision::Machine>::Reply, <M as crate::domain::decision::Machine>::Refusal>;
+
+/// Why there is no outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AskError {
+    /// Too many requests are under way; nothing was done.
+    #[error("too many requests are under way")]
+    Overloaded,
+    /// The store can't be read or written now. Nothing was done.
+    #[error("the store is unavailable")]
+    StoreUnavailable,
+    /// No answer in time, or the entity was reloaded meanwhile: the outcome is
+    /// unknown.
+    #[error("the outcome is unknown")]
+    Unknown,
+}
+
+/// A command on its way, with the place that it takes at the door.
+pub struct Request<M: Persisted> {
+    /// What is asked.
+    pub command: M::Command,
+    /// Where the outcome goes.
+    pub reply: oneshot::Sender<Result<Outcome<M>, AskError>>,
+    /// Given back when the reply has left. Continuations have none: they are
+    /// bounded by the number of open orders.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What a host can be told.
+pub enum Message<M: host::Hosted> {
+    /// Run a command on an entity.
+    Ask {
+        /// Which entity.
+        id: Uuid,
+        /// The command.
+        request: Request<M>,
+    },
+    /// An entity has been read.
+    Loaded {
+        /// Which entity.
+        id: Uuid,
+        /// Its state; `None` if it could not be read.
+        loaded: Option<Box<loader::Entity<M>>>,
+    },
+    /// All decisions of an entity up to `upto` are in the database.
+    Durable {
+        /// Which entity.
+        id: Uuid,
+        /// Of which of its lives.
+        activation: Activation,
+        /// Up to here.
+        upto: Seq,
+    },
+    /// A write of an entity was refused: its memory is not the truth any more.
+    Discard {
+        /// Which entity.
+        id: Uuid,
+        /// Of which of its lives.
+        activation: Activation,
+    },
+    /// A deadline may have passed.
+    Tick,
+    /// Forget what nobody has used for a while.
+    Sweep,
+    /// The catalogue's part of an entity has changed.
+    Replan {
+        /// Which entity.
+        id: Uuid,
+    },
+    /// Have an entity in memory, because it has something to do by itself.
+    Wake {
+        /// Which entity.
+        id: Uuid,
+    },
+}
+
+/// How commands reach the entities of one kind.
+#[derive(Debug)]
+pub struct Handle<M: host::Hosted> {
+    directory: Arc<directory::Directory<M>>,
+}
+
+impl<M: host::Hosted> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        Self { directory: Arc::clone(&self.directory) }
+    }
+}
+
+impl<M: host::Hosted> Handle<M> {
+    /// How to reach the entities in `directory`.
+    #[must_use]
+    pub fn new(directory: Arc<directory::Directory<M>>) -> Self {
+        Self { directory }
+    }
+
+    /// Asks entity `id`, on behalf of a client: refused at once if too many
+    /// are asking already.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub async fn ask(&self, id: Uuid, command: M::Command) -> Result<Outcome<M>, AskError> {
+        let host = self.directory.host(id).await;
+        let Ok(permit) = Arc::clone(&host.permits).try_acquire_owned() else {
+            crate::telemetry::shed(M::KIND.as_str());
+            return Err(AskError::Overloaded);
+        };
+        self.send(&host, id, command, Some(permit)).await
+    }
+
+    /// Asks entity `id` to go on with something that was begun: never refused.
+    ///
+    /// # Errors
+    /// [`AskError`], but not [`AskError::Overloaded`].
+    pub async fn resume(&self, id: Uuid, command: M::Command) -> Result<Outcome<M>, AskError> {
+        let host = self.directory.host(id).await;
+        self.send(&host, id, command, None).await
+    }
+
+    /// Has entity `id` loaded, because it has something to do by itself.
+    pub async fn wake(&self, id: Uuid) {
+        self.directory.host(id).await.tell(Message::Wake { id });
+    }
+
+    /// Tells entity `id`, if it is in memory, that its catalogue entry changed.
+    pub fn replan(&self, id: Uuid) {
+        if let Some(host) = self.directory.running(id) {
+            host.tell(Message::Replan { id });
+        }
+    }
+
+    /// The directory behind it.
+    #[must_use]
+    pub fn directory(&self) -> &directory::Directory<M> {
+        &self.directory
+    }
+
+    async fn send(
+        &self,
+        host: &directory::HostRef<M>,
+        id: Uuid,
+        command: M::Command,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Outcome<M>, AskError> {
+        let (reply, answer) = oneshot::channel();
+        host.tell(Message::Ask { id, request: Request { command, reply, permit } });
+        match tokio::time::timeout(self.directory.ask_timeout(), answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_dropped)) => Err(AskError::Unknown),
+            Err(_elapsed) => Err(AskError::Unknown),
+        }
+    }
+}

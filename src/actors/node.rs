@@ -1,0 +1,149 @@
+//! One server: all its actors, what they write with and what they publish, as
+//! one value, so that several can live in one test process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dashmap::DashMap;
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use super::Handle;
+use super::board::{Board, Boards, SeatCounts};
+use super::lane::Lane;
+use super::loader::AccountLoader;
+use crate::catalogue::Catalogue;
+use crate::clock::Clock;
+use crate::domain::account::Account;
+use crate::domain::decision::Tier;
+use crate::domain::ids::{
+    Activation, Epoch, HoldId, SHARDS, ShardId, TimetableId, UserId, shard_of,
+};
+use crate::domain::plan::Plan;
+use crate::domain::time::{Millis, Timestamp};
+use crate::domain::timetable::Timetable;
+use crate::persistence::Store;
+
+/// How a node is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many clients may ask one actor at once.
+    pub permits_max: usize,
+    /// How durable a hold must be before it is acknowledged.
+    pub holds_tier: Tier,
+    /// After how long without a question an account is forgotten.
+    pub account_idle: Millis,
+    /// After how long without a question a timetable is unloaded.
+    pub timetable_idle: Millis,
+}
+
+/// Which shards this node owns, and since which epoch: on one machine, all.
+#[derive(Debug)]
+pub struct Ownership {
+    epoch: Epoch,
+    activations: Vec<AtomicU32>,
+}
+
+impl Ownership {
+    /// All shards, in `epoch`.
+    #[must_use]
+    pub fn of_all(epoch: Epoch) -> Self {
+        Self { epoch, activations: (0..SHARDS).map(|_| AtomicU32::new(0)).collect() }
+    }
+
+    /// A new life of an entity in `shard`: never the same twice.
+    #[must_use]
+    pub fn activate(&self, shard: ShardId) -> (Epoch, Activation) {
+        let count = self.activations.get(usize::from(shard.0));
+        let number = count.map_or(0, |count| count.fetch_add(1, Ordering::Relaxed)) + 1;
+        (self.epoch, Activation(number))
+    }
+
+    /// The epoch of the shard of entity `id`.
+    #[must_use]
+    pub fn epoch_of(&self, id: Uuid) -> Epoch {
+        let _ = shard_of(id);
+        self.epoch
+    }
+}
+
+/// Where each live hold is, by id and by user.
+#[derive(Debug, Default)]
+pub struct HoldIndex {
+    by_id: DashMap<HoldId, TimetableId, foldhash::fast::RandomState>,
+    by_user: DashMap<UserId, SmallVec<[HoldId; 2]>, foldhash::fast::RandomState>,
+}
+
+impl HoldIndex {
+    /// A hold began.
+    pub fn insert(&self, hold: HoldId, user: UserId, timetable: TimetableId) {
+        self.by_id.insert(hold, timetable);
+        let mut holds = self.by_user.entry(user).or_default();
+        if !holds.contains(&hold) {
+            holds.push(hold);
+        }
+    }
+
+    /// A hold is over.
+    pub fn remove(&self, hold: HoldId, user: UserId) {
+        self.by_id.remove(&hold);
+        if let dashmap::Entry::Occupied(mut holds) = self.by_user.entry(user) {
+            holds.get_mut().retain(|id| *id != hold);
+            if holds.get().is_empty() {
+                holds.remove();
+            }
+        }
+    }
+
+    /// The timetable of a live hold.
+    #[must_use]
+    pub fn timetable_of(&self, hold: HoldId) -> Option<TimetableId> {
+        self.by_id.get(&hold).map(|timetable| *timetable)
+    }
+
+    /// The live holds of a user.
+    #[must_use]
+    pub fn of_user(&self, user: UserId) -> SmallVec<[HoldId; 2]> {
+        self.by_user.get(&user).map(|holds| holds.clone()).unwrap_or_default()
+    }
+}
+
+/// One server.
+#[derive(Debug)]
+pub struct Node {
+    /// What time it is.
+    pub clock: Clock,
+    /// What outlives the process.
+    pub store: Store,
+    /// What is sold.
+    pub catalogue: Arc<Catalogue>,
+    /// Where decisions are written.
+    pub lane: Lane,
+    /// Which shards are its own.
+    pub ownership: Ownership,
+    /// The last sign of life of the owner before; `None` at the first start.
+    pub alive_before: Option<Timestamp>,
+    /// How it is set up.
+    pub options: Options,
+    /// The published seat maps.
+    pub boards: Boards,
+    /// Where live holds are.
+    pub holds: HoldIndex,
+    /// The timetables.
+    pub timetables: Handle<Timetable>,
+    /// The accounts.
+    pub accounts: Handle<Account>,
+    /// Reads accounts for their actors.
+    pub account_loader: AccountLoader,
+}
+
+impl Node {
+    /// The seat map of the timetable of `plan`.
+    #[must_use]
+    pub fn board(&self, plan: &Plan) -> Arc<Board> {
+        self.boards.open(plan.timetable_id, || SeatCounts {
+            available: plan.layout.capacity(),
+            ..SeatCounts::default()
+        })
+    }
+}

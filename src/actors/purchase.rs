@@ -1,0 +1,320 @@
+//! The saga of an order that is paid from the wallet.
+//!
+//! 1. The account reserves the request's idempotency key (in memory).
+//! 2. The timetable pins the hold (in memory).
+//! 3. The account sets the money aside and claims the key: first commit.
+//! 4. The timetable sells the seats: second commit, the only point at which
+//!    the order becomes true. The answer leaves.
+//! 5. The account spends the money, after the answer.
+//!
+//! An unknown outcome is never compensated, only asked again: every step is
+//! idempotent by order id. If the process dies in between, the account finds
+//! the money set aside when it is next loaded (at start), and [`settle`] asks
+//! the timetable, which answers from what is durable.
+//!
+//! The saga runs in a task of its own: a client that hangs up doesn't stop it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::AskError;
+use super::node::Node;
+use crate::domain::account::{self, KeyClaim, Prepare};
+use crate::domain::ids::{HoldId, OrderId, PaymentId, TimetableId, UserId, shard_of, with_shard};
+use crate::domain::order::Order;
+use crate::domain::timetable::command::LostHold;
+use crate::domain::timetable::{self, OrderTerms, Resolution};
+
+/// The first wait before an unknown outcome is asked about again, and the
+/// longest.
+const RETRY_MIN_MS: u64 = 20;
+const RETRY_MAX_MS: u64 = 1_000;
+
+/// What a buyer asks for.
+#[derive(Clone, Debug)]
+pub struct Purchase {
+    /// The buyer.
+    pub user: UserId,
+    /// The hold.
+    pub hold: HoldId,
+    /// The timetable it is on.
+    pub timetable: TimetableId,
+    /// The hold as its token tells it, if the buyer sent one.
+    pub lost: Option<LostHold>,
+    /// The request's idempotency key.
+    pub key: KeyClaim,
+    /// The buyer has shown a pass of the waiting room that lets them in now.
+    pub may_order: bool,
+    /// Only holds made under a pass may be ordered without one.
+    pub needs_pass: bool,
+}
+
+/// How a purchase ended.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// The order is confirmed; `replayed` if it was before.
+    Confirmed { order: Arc<Order>, replayed: bool },
+    /// An earlier request under the key has this stored answer.
+    Answered,
+    /// An earlier request under the key still runs.
+    KeyInUse,
+    /// The timetable refused.
+    Timetable(timetable::Refusal),
+    /// The account refused.
+    Account(account::Refusal),
+    /// The performance has a waiting room, and neither the hold nor the buyer
+    /// has a pass.
+    PassRequired,
+}
+
+/// Runs a purchase to its end, whoever waits for it.
+///
+/// # Errors
+/// [`AskError`]; unless it is [`AskError::Unknown`], nothing was done.
+pub async fn purchase(node: Arc<Node>, purchase: Purchase) -> Result<Ended, AskError> {
+    let saga = Saga { node, purchase };
+    tokio::spawn(saga.run()).await.unwrap_or(Err(AskError::Unknown))
+}
+
+struct Saga {
+    node: Arc<Node>,
+    purchase: Purchase,
+}
+
+impl Saga {
+    async fn run(self) -> Result<Ended, AskError> {
+        if let Some(ended) = self.reserve_key().await? {
+            return Ok(ended);
+        }
+        let order = OrderId(self.new_id());
+        let terms = match self.open(order).await {
+            Ok(Ok(terms)) => terms,
+            Ok(Err(ended)) => return Ok(ended),
+            Err(error) => {
+                self.free_key().await;
+                return Err(error);
+            }
+        };
+        if self.purchase.needs_pass && !terms.under_pass && !self.purchase.may_order {
+            self.abort(order).await;
+            self.free_key().await;
+            return Ok(Ended::PassRequired);
+        }
+        match self.prepare(order, terms).await {
+            Ok(None) => self.sell(order).await,
+            Ok(Some(refusal)) => {
+                self.abort(order).await;
+                Ok(Ended::Account(refusal))
+            }
+            Err(error) => {
+                self.abort(order).await;
+                self.free_key().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn new_id(&self) -> Uuid {
+        with_shard(Uuid::now_v7(), shard_of(self.purchase.timetable.0))
+    }
+
+    /// `Some` if the answer is known without doing anything.
+    async fn reserve_key(&self) -> Result<Option<Ended>, AskError> {
+        use account::{Command, Reply};
+        loop {
+            let reserve = Command::Reserve(self.purchase.key.clone());
+            match self.node.accounts.ask(self.purchase.user.0, reserve).await? {
+                Ok(Reply::KeyIsRunning(Some((order, timetable)))) => {
+                    match resolve(&self.node, order, timetable).await? {
+                        Resolution::Confirmed(order) => {
+                            return Ok(Some(Ended::Confirmed { order, replayed: true }));
+                        }
+                        Resolution::Undecided => return Ok(Some(Ended::KeyInUse)),
+                        // The request came to nothing without an answer: this
+                        // one takes its place.
+                        Resolution::Aborted => self.free_key().await,
+                    }
+                }
+                Ok(Reply::KeyIsRunning(None)) => return Ok(Some(Ended::KeyInUse)),
+                Ok(Reply::KeyIsAnswered) => return Ok(Some(Ended::Answered)),
+                Ok(_) => return Ok(None),
+                Err(refusal) => return Ok(Some(Ended::Account(refusal))),
+            }
+        }
+    }
+
+    /// Pins the hold; one that the server lost is first restored by its token.
+    async fn open(&self, order: OrderId) -> Result<Result<OrderTerms, Ended>, AskError> {
+        match self.open_hold(order, self.purchase.hold).await? {
+            Err(timetable::Refusal::HoldNotFound) => {}
+            Ok(terms) => return Ok(Ok(terms)),
+            Err(refusal) => return Ok(Err(Ended::Timetable(refusal))),
+        }
+        let Some(lost) = self.purchase.lost.clone() else {
+            return Ok(Err(Ended::Timetable(timetable::Refusal::HoldNotFound)));
+        };
+        let restore = timetable::Command::Restore {
+            hold: HoldId(self.new_id()),
+            user: self.purchase.user,
+            lost,
+        };
+        let restored = self.node.timetables.ask(self.purchase.timetable.0, restore).await?;
+        let hold = match restored {
+            Ok(timetable::Reply::Hold(hold)) => hold.id,
+            Ok(_) => self.purchase.hold,
+            Err(refusal) => return Ok(Err(Ended::Timetable(refusal))),
+        };
+        Ok(self.open_hold(order, hold).await?.map_err(Ended::Timetable))
+    }
+
+    async fn open_hold(
+        &self,
+        order: OrderId,
+        hold: HoldId,
+    ) -> Result<Result<OrderTerms, timetable::Refusal>, AskError> {
+        let open = timetable::Command::OpenOrder {
+            order,
+            payment: PaymentId(self.new_id()),
+            hold,
+            user: self.purchase.user,
+        };
+        match self.node.timetables.ask(self.purchase.timetable.0, open).await? {
+            Ok(timetable::Reply::Opened(terms)) => Ok(Ok(terms)),
+            Ok(_) => Err(AskError::Unknown),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    /// `None` if the money is set aside, durably.
+    async fn prepare(
+        &self,
+        order: OrderId,
+        terms: OrderTerms,
+    ) -> Result<Option<account::Refusal>, AskError> {
+        let mut retry = Retry::default();
+        loop {
+            let prepare = account::Command::Prepare {
+                order,
+                timetable: self.purchase.timetable,
+                amount: terms.amount,
+                key: Some(self.purchase.key.clone()),
+            };
+            match self.node.accounts.resume(self.purchase.user.0, prepare).await {
+                Ok(Ok(_)) => return Ok(None),
+                Ok(Err(refusal)) => return Ok(Some(refusal)),
+                Err(AskError::Unknown) => retry.wait().await,
+                // Certain that nothing was done, unless an earlier try was.
+                Err(error) if retry.is_first() => return Err(error),
+                Err(_) => retry.wait().await,
+            }
+        }
+    }
+
+    async fn sell(&self, order: OrderId) -> Result<Ended, AskError> {
+        let timetable = self.purchase.timetable;
+        let mut retry = Retry::default();
+        loop {
+            let sell = timetable::Command::Sell { order };
+            match self.node.timetables.resume(timetable.0, sell).await {
+                Ok(Ok(timetable::Reply::Order(order))) => {
+                    // After the answer: what is set aside can't be spent twice.
+                    let (node, user, id) = (Arc::clone(&self.node), self.purchase.user, order.id);
+                    tokio::spawn(async move { post(&node, user, id).await });
+                    return Ok(Ended::Confirmed { order, replayed: false });
+                }
+                // It was reloaded meanwhile, and open orders are volatile.
+                Ok(_) => match resolve(&self.node, order, timetable).await {
+                    Ok(Resolution::Confirmed(order)) => {
+                        post(&self.node, self.purchase.user, order.id).await;
+                        return Ok(Ended::Confirmed { order, replayed: false });
+                    }
+                    Ok(Resolution::Aborted) => {
+                        void(&self.node, self.purchase.user, order, timetable).await;
+                        self.free_key().await;
+                        return Err(AskError::StoreUnavailable);
+                    }
+                    Ok(Resolution::Undecided) | Err(_) => retry.wait().await,
+                },
+                Err(_) => retry.wait().await,
+            }
+        }
+    }
+
+    async fn abort(&self, order: OrderId) {
+        let abort = timetable::Command::Abort { order };
+        // If it is not there to hear it, it has forgotten the order already.
+        let _ = self.node.timetables.resume(self.purchase.timetable.0, abort).await;
+    }
+
+    async fn free_key(&self) {
+        let free = account::Command::FreeKey(self.purchase.key.clone());
+        // If it is not there to hear it, it has forgotten the key already.
+        let _ = self.node.accounts.resume(self.purchase.user.0, free).await;
+    }
+}
+
+/// Ends an order whose saga is gone: spends its money if it was confirmed, else
+/// gives it back.
+pub async fn settle(node: Arc<Node>, user: UserId, prepare: Prepare) {
+    let mut retry = Retry::default();
+    loop {
+        match resolve(&node, prepare.order, prepare.timetable).await {
+            Ok(Resolution::Confirmed(_)) => return post(&node, user, prepare.order).await,
+            Ok(Resolution::Aborted) => {
+                return void(&node, user, prepare.order, prepare.timetable).await;
+            }
+            Ok(Resolution::Undecided) | Err(_) => retry.wait().await,
+        }
+    }
+}
+
+/// What became of an order, by what is durable.
+///
+/// # Errors
+/// [`AskError`]
+pub async fn resolve(
+    node: &Node,
+    order: OrderId,
+    timetable: TimetableId,
+) -> Result<Resolution, AskError> {
+    let command = timetable::Command::Resolve { order };
+    match node.timetables.resume(timetable.0, command).await? {
+        Ok(timetable::Reply::Resolved(resolution)) => Ok(resolution),
+        Ok(_) | Err(_) => Err(AskError::Unknown),
+    }
+}
+
+async fn post(node: &Node, user: UserId, order: OrderId) {
+    until_done(node, user, || account::Command::Post { order }).await;
+}
+
+async fn void(node: &Node, user: UserId, order: OrderId, timetable: TimetableId) {
+    until_done(node, user, || account::Command::Void { order, timetable }).await;
+}
+
+async fn until_done(node: &Node, user: UserId, command: impl Fn() -> account::Command) {
+    let mut retry = Retry::default();
+    while node.accounts.resume(user.0, command()).await.is_err() {
+        retry.wait().await;
+    }
+}
+
+/// Waits that grow, for outcomes that must become known.
+#[derive(Debug, Default)]
+struct Retry {
+    tries: u32,
+}
+
+impl Retry {
+    fn is_first(&self) -> bool {
+        self.tries == 0
+    }
+
+    async fn wait(&mut self) {
+        let ms = (RETRY_MIN_MS << self.tries.min(10)).min(RETRY_MAX_MS);
+        self.tries += 1;
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}

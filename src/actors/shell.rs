@@ -1,0 +1,206 @@
+//! The shell around one entity: runs its machine, numbers what it decides,
+//! hands it to the write lane, and keeps its replies until they may leave.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::gate::Gate;
+use super::lane::{Lane, Sink};
+use super::{AskError, Outcome, Request};
+use crate::clock::monotonic;
+use crate::domain::decision::{Machine, Tier, catch_up, step};
+use crate::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp};
+use crate::domain::time::Timestamp;
+use crate::persistence::batch::{Contribution, Persisted};
+
+/// What an entity writes with.
+#[derive(Clone)]
+pub struct Pen {
+    /// Where it writes.
+    pub lane: Lane,
+    /// Who is told that it is written.
+    pub sink: Arc<dyn Sink>,
+    /// How long replies waited for it.
+    pub gate_wait: metrics::Histogram,
+}
+
+impl std::fmt::Debug for Pen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pen").field("lane", &self.lane).finish_non_exhaustive()
+    }
+}
+
+/// A reply with its address, and the permit that is freed when it leaves.
+struct Parked<M: Persisted> {
+    outcome: Outcome<M>,
+    to: tokio::sync::oneshot::Sender<Result<Outcome<M>, AskError>>,
+    _permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    since: tokio::time::Instant,
+}
+
+/// The events of one run, for whoever follows the entity.
+pub type Applied<M> = SmallVec<[(Seq, <M as Machine>::Event); 2]>;
+
+/// One entity, alive.
+pub struct Shell<M: Persisted> {
+    /// The state.
+    pub machine: M,
+    entity: EntityId,
+    epoch: Epoch,
+    activation: Activation,
+    seq: Seq,
+    /// The version that the stored rows will have once all that was submitted
+    /// is written.
+    submitted: Stamp,
+    last_event_seq: u64,
+    gate: Gate<Parked<M>>,
+    pen: Pen,
+    gate_wait: metrics::Histogram,
+    /// When it was last asked.
+    pub used_at: Timestamp,
+}
+
+impl<M: Persisted> Shell<M> {
+    /// An entity whose `machine` was read at version `stored`.
+    #[must_use]
+    pub fn new(
+        machine: M,
+        entity: EntityId,
+        stored: Stamp,
+        last_event_seq: u64,
+        (epoch, activation): (Epoch, Activation),
+        pen: Pen,
+    ) -> Self {
+        Self {
+            machine,
+            entity,
+            epoch,
+            activation,
+            seq: stored.seq,
+            submitted: stored,
+            last_event_seq,
+            gate: Gate::new(stored.seq),
+            gate_wait: pen.gate_wait.clone(),
+            pen,
+            used_at: Timestamp::default(),
+        }
+    }
+
+    /// Which of the entity's lives this is.
+    #[must_use]
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
+    /// Which entity it is.
+    #[must_use]
+    pub fn entity(&self) -> EntityId {
+        self.entity
+    }
+
+    /// Whether its stored rows were written in an earlier epoch: nothing of
+    /// this one has been submitted yet.
+    #[must_use]
+    pub fn is_from_another_epoch(&self) -> bool {
+        self.submitted.epoch != self.epoch
+    }
+
+    /// How many replies wait in the gate.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.gate.parked()
+    }
+
+    /// Whether nothing of it waits to be written or to be answered.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.gate.parked() == 0 && self.gate.durable() >= self.seq
+    }
+
+    /// Runs a command. `publish` shows readers what was applied; it runs before
+    /// the reply leaves, which is now or when it is durable.
+    pub fn run(
+        &mut self,
+        now: Timestamp,
+        tier: Tier,
+        request: Request<M>,
+        publish: impl FnOnce(&mut M, &Applied<M>),
+    ) {
+        let Request { command, reply, permit } = request;
+        let before = self.seq;
+        let result = step(&mut self.machine, &mut self.seq, now, command);
+        self.submit(now, before, &result.events);
+        publish(&mut self.machine, &result.events);
+        let parked = Parked {
+            outcome: result.outcome,
+            to: reply,
+            _permit: permit,
+            since: monotonic(),
+        };
+        if let Some(leaving) = self.gate.pass(tier, self.seq, parked) {
+            leave(leaving);
+        }
+    }
+
+    /// Lets happen what is due.
+    pub fn catch_up(&mut self, now: Timestamp) -> Applied<M> {
+        let before = self.seq;
+        let mut events = SmallVec::new();
+        catch_up(&mut self.machine, &mut self.seq, now, &mut events);
+        self.submit(now, before, &events);
+        events
+    }
+
+    /// Applies what was decided on loading (the grace after an outage).
+    pub fn adopt(&mut self, now: Timestamp, events: impl IntoIterator<Item = M::Event>) {
+        let before = self.seq;
+        let mut adopted: Applied<M> = SmallVec::new();
+        for event in events {
+            if adopted.is_empty() {
+                self.seq = self.seq.next();
+            }
+            self.machine.apply(self.seq, &event);
+            adopted.push((self.seq, event));
+        }
+        self.submit(now, before, &adopted);
+    }
+
+    /// All decisions up to `upto` are in the database. `publish` runs before
+    /// the replies leave.
+    pub fn durable(&mut self, upto: Seq, publish: impl FnOnce(&mut M)) {
+        self.machine.settle(upto);
+        publish(&mut self.machine);
+        for parked in self.gate.open(upto) {
+            self.gate_wait.record(parked.since.elapsed().as_secs_f64());
+            leave(parked);
+        }
+    }
+
+    fn submit(&mut self, now: Timestamp, before: Seq, events: &[(Seq, M::Event)]) {
+        if self.seq == before {
+            return;
+        }
+        let machine = &self.machine;
+        let last_event_seq = &mut self.last_event_seq;
+        let after = Stamp { epoch: self.epoch, activation: self.activation, seq: self.seq };
+        let record = |into: &mut Contribution| {
+            for (seq, event) in events.iter().filter(|(_, event)| M::is_durable(event)) {
+                into.journalise(*seq, now, event);
+                let published = into.outbox.len();
+                machine.record(event, into);
+                for row in into.outbox.iter_mut().skip(published) {
+                    *last_event_seq += 1;
+                    row.event_seq = *last_event_seq;
+                }
+            }
+        };
+        self.pen.lane.submit(self.entity, self.submitted, after, now, &self.pen.sink, record);
+        self.submitted = after;
+    }
+}
+
+fn leave<M: Persisted>(parked: Parked<M>) {
+    // Nobody listens any more: the decision stands, and its caller asks again.
+    let _ = parked.to.send(Ok(parked.outcome));
+}

@@ -1,0 +1,101 @@
+//! How a timetable lives in its actor: its own actor for each.
+
+use std::sync::Arc;
+
+use ractor::ActorRef;
+use uuid::Uuid;
+
+use super::Message;
+use super::host::Hosted;
+use super::loader::read_timetable;
+use super::node::Node;
+use super::shell::Shell;
+use crate::domain::decision::Tier;
+use crate::domain::ids::{Seq, TimetableId};
+use crate::domain::time::{Millis, Timestamp};
+use crate::domain::timetable::{Command, Event, Timetable};
+
+impl Hosted for Timetable {
+    fn tier(node: &Node, command: &Command) -> Tier {
+        command.tier(node.options.holds_tier)
+    }
+
+    fn needs_store(command: &Command) -> bool {
+        match command {
+            Command::OpenOrder { .. } | Command::Block { .. } | Command::Unblock { .. } => true,
+            // Begun sagas go on when the store is back.
+            Command::Sell { .. } | Command::Resolve { .. } | Command::Abort { .. } => false,
+            Command::Hold { .. }
+            | Command::AddSeats { .. }
+            | Command::Restore { .. }
+            | Command::Release { .. }
+            | Command::DropSeat { .. }
+            | Command::FindHold { .. } => false,
+        }
+    }
+
+    fn host_key(id: Uuid) -> Uuid {
+        id
+    }
+
+    fn load(node: &Arc<Node>, id: Uuid, host: ActorRef<Message<Self>>) -> bool {
+        // One timetable an actor, so that no more loads run than actors.
+        tokio::spawn(read_timetable(Arc::clone(node), TimetableId(id), host));
+        true
+    }
+
+    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, now: Timestamp) {
+        let id = shell.machine.plan().timetable_id;
+        // Only holds of an earlier life of the server lost time.
+        if let Some(alive_at) = node.alive_before.filter(|_| shell.is_from_another_epoch()) {
+            let grace = shell.machine.grace_after_outage(now, alive_at);
+            shell.adopt(now, grace);
+        }
+        let events = shell.catch_up(now);
+        drop(events);
+        for hold in shell.machine.holds() {
+            node.holds.insert(hold.id, hold.user, id);
+        }
+        let machine = &mut shell.machine;
+        drop(machine.take_changes());
+        let board = node.board(machine.plan());
+        board.load(node.ownership.epoch_of(id.0), machine.statuses(), machine.counts());
+    }
+
+    fn applied(&mut self, node: &Node, events: &[(Seq, Event)]) {
+        let id = self.plan().timetable_id;
+        for (_, event) in events {
+            match event {
+                Event::Held { hold, user, .. } => node.holds.insert(*hold, *user, id),
+                Event::HoldEnded { hold, user, .. } => node.holds.remove(*hold, *user),
+                Event::OrderConfirmed { order } => node.holds.remove(order.hold, order.user),
+                Event::SeatsAdded { .. }
+                | Event::SeatsDropped { .. }
+                | Event::HoldProlonged { .. }
+                | Event::SeatsCooled { .. }
+                | Event::OrderOpened { .. }
+                | Event::OrderAborted { .. }
+                | Event::OrderDisowned { .. }
+                | Event::SeatsBlocked { .. }
+                | Event::SeatsUnblocked { .. } => {}
+            }
+        }
+        let counts = self.counts();
+        let Some(board) = node.boards.get(id) else { return };
+        board.change(self.take_changes(), counts);
+    }
+
+    fn replan(&mut self, node: &Node) {
+        if let Some(plan) = node.catalogue.plan(self.plan().timetable_id) {
+            Timetable::replan(self, plan);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        Timetable::is_idle(self)
+    }
+
+    fn idle_after(node: &Node) -> Millis {
+        node.options.timetable_idle
+    }
+}

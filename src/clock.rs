@@ -1,0 +1,87 @@
+//! The only reader of time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::domain::time::Timestamp;
+
+/// How far the system's clock may run ahead of ours before we follow it at
+/// once (the machine slept, or its clock was set).
+const STEP_MS: i64 = 50;
+
+/// A clock that never goes back: a monotonic clock, anchored to the system's.
+///
+/// On one machine the system's clock is the reference. It is compared by
+/// [`Clock::anchor`] once a second: if it is ahead, this clock follows; if it
+/// is behind, this one goes on at its own pace, so that no deadline comes
+/// twice. Under tokio's paused test clock it stands still with it.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    origin: tokio::time::Instant,
+    /// Milliseconds since 1970 at `origin`.
+    offset_ms: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// A clock that shows the system's time now.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            origin: monotonic(),
+            offset_ms: Arc::new(AtomicI64::new(system_ms())),
+        }
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.offset_ms.load(Ordering::Relaxed) + self.elapsed_ms())
+    }
+
+    /// Follows the system's clock where it is ahead.
+    pub fn anchor(&self) {
+        let ahead = system_ms() - self.now().0;
+        if ahead > STEP_MS {
+            self.offset_ms.fetch_add(ahead, Ordering::Relaxed);
+        }
+    }
+
+    /// How long until `at`; zero if it has passed.
+    #[must_use]
+    pub fn until(&self, at: Timestamp) -> std::time::Duration {
+        let ms = at.since(self.now()).0.max(0);
+        std::time::Duration::from_millis(ms.unsigned_abs())
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(monotonic().duration_since(self.origin).as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// A point on the monotonic clock, for measuring how long something takes.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "this file is the reader of time")]
+pub fn monotonic() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+#[allow(clippy::disallowed_methods, reason = "this file is the reader of time")]
+fn system_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_with_the_paused_clock_and_never_back() {
+        let clock = Clock::system();
+        let before = clock.now();
+        tokio::time::advance(std::time::Duration::from_secs(60)).await;
+        assert_eq!(clock.now().since(before).0, 60_000);
+        clock.anchor();
+        assert!(clock.now().since(before).0 >= 60_000);
+    }
+}

@@ -1,0 +1,209 @@
+//! What each setting may be, so that the rest of the program never meets one
+//! that it can't use.
+
+use config::{Value, ValueKind};
+
+/// What a setting may be.
+pub(super) enum Rule {
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Boolean,
+    OneOf(&'static [&'static str]),
+    Text {
+        allowed: &'static str,
+        is_allowed: fn(&str) -> bool,
+    },
+    Texts {
+        allowed: &'static str,
+        is_allowed: fn(&str) -> bool,
+    },
+    Secret,
+    Secrets,
+}
+
+const SECONDS_A_DAY: i64 = 86_400;
+const SECONDS_A_YEAR: i64 = 365 * SECONDS_A_DAY;
+
+const fn from_to(min: i64, max: i64) -> Rule {
+    Rule::Integer { min, max }
+}
+
+/// Every key and what it may be; a test checks that these are the keys of
+/// `config.toml`.
+pub(super) const RULES: &[(&str, Rule)] = &[
+    (
+        "http.listen",
+        Rule::Text {
+            allowed: "an address and a port, as 127.0.0.1:8080",
+            is_allowed: is_address,
+        },
+    ),
+    (
+        "http.cors_origins",
+        Rule::Texts {
+            allowed: "origins as https://tickets.example, or *",
+            is_allowed: is_origin,
+        },
+    ),
+    ("http.request_timeout_seconds", from_to(1, 3_600)),
+    ("http.body_timeout_seconds", from_to(1, 3_600)),
+    ("http.connections_max", from_to(1, 1_000_000)),
+    (
+        "ops.listen",
+        Rule::Text {
+            allowed: "an address and a port, as 127.0.0.1:9090, or nothing",
+            is_allowed: |text| text.is_empty() || is_address(text),
+        },
+    ),
+    (
+        "node.data_dir",
+        Rule::Text {
+            allowed: "a folder",
+            is_allowed: |text| !text.is_empty(),
+        },
+    ),
+    (
+        "store.url",
+        Rule::Text {
+            allowed: "sqlite://PATH",
+            is_allowed: is_store_url,
+        },
+    ),
+    ("store.migrate", Rule::Boolean),
+    ("store.readers", from_to(1, 256)),
+    ("store.lanes", from_to(1, 1)),
+    ("store.dirty_bytes_max", from_to(1 << 20, 1 << 40)),
+    ("store.batch_rows_max", from_to(1, 10_000)),
+    (
+        "durability.holds",
+        Rule::OneOf(&["memory", "checkpoint", "database"]),
+    ),
+    ("auth.secret", Rule::Secret),
+    ("auth.previous_secrets", Rule::Secrets),
+    ("auth.access_ttl_seconds", from_to(1, SECONDS_A_DAY)),
+    ("auth.refresh_ttl_seconds", from_to(1, SECONDS_A_YEAR)),
+    ("auth.hashing_threads", from_to(0, 1_024)),
+    ("auth.hashing_line_max", from_to(1, 1_000_000)),
+    ("wallet.top_up", Rule::OneOf(&["free"])),
+    ("actors.permits_max", from_to(1, 1_000_000)),
+    ("actors.ask_timeout_ms", from_to(1, 600_000)),
+    ("actors.account_idle_seconds", from_to(1, SECONDS_A_DAY)),
+    ("actors.timetable_idle_seconds", from_to(1, SECONDS_A_DAY)),
+    ("rates.holds_per_second", from_to(1, 1_000_000)),
+    ("rates.holds_burst", from_to(1, 1_000_000)),
+    ("rates.failed_sign_ins_max", from_to(1, 1_000_000)),
+    (
+        "rates.failed_sign_ins_window_seconds",
+        from_to(1, SECONDS_A_DAY),
+    ),
+    ("log.format", Rule::OneOf(&["text", "json"])),
+    (
+        "log.filter",
+        Rule::Text {
+            allowed: "a level, or target=level pairs, as info,onsale=debug",
+            is_allowed: is_filter,
+        },
+    ),
+];
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(' ') && port.parse::<u16>().is_ok()
+    })
+}
+
+fn is_origin(text: &str) -> bool {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    text == "*"
+        || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '?', '#', '@']))
+}
+
+fn is_store_url(text: &str) -> bool {
+    text.strip_prefix("sqlite:")
+        .is_some_and(|path| !path.trim_start_matches('/').is_empty())
+}
+
+fn is_filter(text: &str) -> bool {
+    text.parse::<tracing_subscriber::EnvFilter>().is_ok()
+}
+
+impl Rule {
+    pub(super) fn check(&self, value: &ValueKind) -> Option<ValueKind> {
+        match self {
+            Self::Integer { min, max } => {
+                let number = match value {
+                    ValueKind::I64(number) => *number,
+                    ValueKind::String(text) => text.trim().parse().ok()?,
+                    _ => return None,
+                };
+                (*min..=*max)
+                    .contains(&number)
+                    .then_some(ValueKind::I64(number))
+            }
+            Self::Boolean => match value {
+                ValueKind::Boolean(truth) => Some(ValueKind::Boolean(*truth)),
+                ValueKind::String(text) => text.trim().parse().ok().map(ValueKind::Boolean),
+                _ => None,
+            },
+            Self::OneOf(names) => text_of(value)
+                .filter(|text| names.contains(text))
+                .map(owned),
+            Self::Text { is_allowed, .. } => {
+                text_of(value).filter(|text| is_allowed(text)).map(owned)
+            }
+            Self::Texts { is_allowed, .. } => list_of(value, is_allowed),
+            Self::Secret => text_of(value).map(owned),
+            Self::Secrets => list_of(value, &|_| true),
+        }
+    }
+
+    pub(super) fn allowed(&self) -> String {
+        match self {
+            Self::Integer { min, max } if min == max => format!("{min}"),
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Boolean => "true or false".to_owned(),
+            Self::OneOf(names) => names.join(", "),
+            Self::Text { allowed, .. } => (*allowed).to_owned(),
+            Self::Texts { allowed, .. } => format!("a list of {allowed}"),
+            Self::Secret => "a text".to_owned(),
+            Self::Secrets => "a list of texts".to_owned(),
+        }
+    }
+
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self, Self::Secret | Self::Secrets)
+    }
+}
+
+fn text_of(value: &ValueKind) -> Option<&str> {
+    match value {
+        ValueKind::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn owned(text: &str) -> ValueKind {
+    ValueKind::String(text.to_owned())
+}
+
+/// A list, or (from the environment) a text with commas.
+fn list_of(value: &ValueKind, is_allowed: &dyn Fn(&str) -> bool) -> Option<ValueKind> {
+    let items: Vec<&str> = match value {
+        ValueKind::String(text) => text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .collect(),
+        ValueKind::Array(items) => items
+            .iter()
+            .map(|item| text_of(&item.kind))
+            .collect::<Option<_>>()?,
+        _ => return None,
+    };
+    let all = items.iter().all(|item| is_allowed(item));
+    all.then(|| ValueKind::Array(items.into_iter().map(Value::from).collect()))
+}

@@ -1,0 +1,161 @@
+use super::*;
+
+fn load(file: &str, env: &[(&str, &str)]) -> Result<(Config, Vec<String>), ConfigError> {
+    let env = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::assemble(Some(("my.toml", file)), env)
+}
+
+fn line(file: &str, env: &[(&str, &str)]) -> String {
+    let line = load(file, env).expect_err("must be refused").to_string();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    line
+}
+
+#[test]
+fn the_compiled_in_defaults_have_exactly_the_known_keys() {
+    let mut keys: Vec<String> = keys_of("", DEFAULTS)
+        .unwrap()
+        .into_iter()
+        .map(|setting| setting.key)
+        .collect();
+    let mut known: Vec<&str> = RULES.iter().map(|(key, _)| *key).collect();
+    keys.sort();
+    known.sort_unstable();
+    assert_eq!(keys, known);
+    let config = Config::default();
+    assert_eq!(config.http.listen, "127.0.0.1:8080");
+    assert_eq!(config.store.url, "sqlite://data/onsale.db");
+    assert_eq!(config.durability.holds, Tier::Memory);
+    assert_eq!(config.actors.permits_max, 4096);
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+    let file =
+        "[http]\nlisten = \"127.0.0.1:1\"\nrequest_timeout_seconds = 3\n[store]\nmigrate = false";
+    let env = [
+        ("ONSALE_HTTP__LISTEN", "127.0.0.1:2"),
+        (
+            "ONSALE_HTTP__CORS_ORIGINS",
+            "https://a.example, http://b.example:81",
+        ),
+        ("ONSALE_AUTH__SECRET", "00123456789012345678901234567890123"),
+        ("ONSALE_LOG", "warn"),
+    ];
+    let (config, warnings) = load(file, &env).unwrap();
+    assert_eq!(config.http.listen, "127.0.0.1:2");
+    assert_eq!(config.http.request_timeout_seconds, 3);
+    assert_eq!(config.http.body_timeout_seconds, 10);
+    assert!(!config.store.migrate);
+    assert_eq!(
+        config.http.cors_origins,
+        ["https://a.example", "http://b.example:81"]
+    );
+    // A secret of digits stays a text.
+    assert_eq!(
+        config.auth.secret.expose(),
+        "00123456789012345678901234567890123"
+    );
+    assert_eq!(config.log.filter, "warn");
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn an_unknown_key_in_a_file_stops_the_start_and_says_what_is_known() {
+    assert_eq!(
+        line("[ops]\nlisten_on = 1", &[]),
+        "my.toml: unknown key ops.listen_on; allowed here: listen"
+    );
+    let line = line("verbose = true", &[]);
+    assert!(
+        line.starts_with("my.toml: unknown key verbose; allowed here: http, ops, node,"),
+        "{line}"
+    );
+}
+
+#[test]
+fn an_unknown_variable_only_warns() {
+    let (_, warnings) = load("", &[("ONSALE_HTPP__LISTEN", "x"), ("ONSALE_FOO", "x")]).unwrap();
+    assert_eq!(warnings.len(), 2);
+    assert!(warnings[0].contains("ONSALE_HTPP__LISTEN"), "{warnings:?}");
+}
+
+#[test]
+fn a_bad_value_stops_the_start_with_its_key_its_value_and_what_is_allowed() {
+    assert_eq!(
+        line("", &[("ONSALE_ACTORS__PERMITS_MAX", "0")]),
+        "actors.permits_max = \"0\": allowed is a whole number from 1 to 1000000 (set by ONSALE_ACTORS__PERMITS_MAX)"
+    );
+    assert_eq!(
+        line("[durability]\nholds = \"maybe\"", &[]),
+        "durability.holds = \"maybe\": allowed is memory, checkpoint, database (set by my.toml)"
+    );
+    for (key, value) in [
+        ("ONSALE_HTTP__LISTEN", "8080"),
+        ("ONSALE_HTTP__LISTEN", "127.0.0.1:99999"),
+        ("ONSALE_HTTP__CORS_ORIGINS", "tickets.example"),
+        ("ONSALE_STORE__URL", "mysql://x"),
+        ("ONSALE_STORE__LANES", "2"),
+        ("ONSALE_STORE__MIGRATE", "perhaps"),
+        ("ONSALE_STORE__READERS", "-1"),
+        ("ONSALE_STORE__READERS", "99999999999999999999"),
+        ("ONSALE_LOG", "onsale=loud"),
+        ("ONSALE_LOG__FORMAT", "xml"),
+    ] {
+        let line = line("", &[(key, value)]);
+        assert!(
+            line.contains(value) && line.contains("allowed is"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_table_or_a_fraction_where_a_number_belongs_is_refused() {
+    assert!(line("[http]\nrequest_timeout_seconds = 1.5", &[]).contains("a whole number"));
+    assert!(line("[http.listen]\nport = 1", &[]).contains("http.listen"));
+    assert!(line("http = 3", &[]).contains("unknown key http"));
+    assert!(line("[http", &[]).starts_with("my.toml: "));
+}
+
+#[test]
+fn a_secret_is_shown_neither_in_an_error_nor_in_a_debug_text() {
+    assert!(!line("[auth]\nsecret = 424242", &[]).contains("424242"));
+    let (config, warnings) = load(
+        "",
+        &[
+            ("ONSALE_AUTH__SECRET", "hush"),
+            ("ONSALE_ADMIN_PASSWORD", "hush"),
+        ],
+    )
+    .unwrap();
+    assert!(!format!("{config:?} {warnings:?}").contains("hush"));
+    assert_eq!(warnings.len(), 1, "only that one is short: {warnings:?}");
+}
+
+#[test]
+fn the_first_administrator_comes_from_the_environment() {
+    let env = [
+        ("ONSALE_ADMIN_EMAIL", "a@b.c"),
+        ("ONSALE_ADMIN_PASSWORD", "p"),
+    ];
+    let (config, warnings) = load("", &env).unwrap();
+    assert_eq!(config.admin.email.as_deref(), Some("a@b.c"));
+    assert_eq!(
+        config.admin.password.as_ref().map(Secret::expose),
+        Some("p")
+    );
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_was_named_must_exist() {
+    let missing = Path::new("no/such/file.toml");
+    let error = Config::load_with(Some(missing), std::iter::empty()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("no/such/file.toml: "),
+        "{error}"
+    );
+}

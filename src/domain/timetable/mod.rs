@@ -1,0 +1,537 @@
+//! A timetable: one date of a performance, with its seats, the holds on them
+//! and the orders of them. The one place where it is decided who gets a seat.
+//!
+//! * [`command`]: what it can be asked, what can happen, what it answers.
+//! * [`hold`]: how holds are decided.
+//! * [`sale`]: how orders are decided.
+//! * [`restore`]: how it comes back from the store.
+
+pub mod command;
+mod hold;
+pub mod restore;
+mod sale;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use smallvec::SmallVec;
+
+pub use command::{
+    Choice, Command, Event, HoldEnd, HoldView, OrderTerms, Refusal, Reply, Resolution,
+};
+
+use super::best_available::FreeSeats;
+use super::decision::{Decision, Events, Machine};
+use super::ids::{HoldId, OrderId, Seq, UserId};
+use super::order::{Order, PricedSeats};
+use super::plan::{GradeIndex, Plan};
+use super::seat::{SeatIndex, SeatStatus, Seats};
+use super::time::Timestamp;
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// How many ended holds are remembered, so that a second release is answered
+/// like the first and a late order is told what became of the hold.
+pub const ENDED_HOLDS_MAX: usize = 8_192;
+
+/// How many orders may be unfinished at once; further ones are shed.
+pub const OPEN_ORDERS_MAX: usize = 4_096;
+
+/// How many holds are ended by one decision, so that a thousand holds that end
+/// in the same instant don't make one giant write.
+const DUE_MAX: usize = 256;
+
+/// A seat, as its timetable knows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seat {
+    /// Anyone may hold it.
+    Free,
+    /// Held, perhaps while it is being paid for.
+    Held(HoldId),
+    /// Sold, but the sale isn't in the database yet.
+    Selling(OrderId),
+    /// Sold.
+    Sold(OrderId),
+    /// Off sale.
+    Blocked,
+    /// On its way back to the public: by a change that isn't in the database
+    /// yet, or until the end of its release jitter.
+    Releasing,
+}
+
+impl Seat {
+    fn status(self) -> SeatStatus {
+        match self {
+            Self::Free => SeatStatus::Available,
+            Self::Held(_) | Self::Selling(_) | Self::Releasing => SeatStatus::Held,
+            Self::Sold(_) => SeatStatus::Sold,
+            Self::Blocked => SeatStatus::Blocked,
+        }
+    }
+}
+
+/// Seats that one user has taken for a while.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hold {
+    /// Which one.
+    pub id: HoldId,
+    /// Whose.
+    pub user: UserId,
+    /// What is held, at the price of that moment.
+    pub seats: PricedSeats,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it ends, unless an order pins it.
+    pub expires_at: Timestamp,
+    /// It was made with a pass of the waiting room.
+    pub under_pass: bool,
+    /// The order that pins it.
+    pub order: Option<OrderId>,
+    /// Its one prolongation after a failed payment is used up.
+    pub grace_used: bool,
+}
+
+/// What one user holds and owns.
+#[derive(Clone, Debug, Default)]
+struct UserSeats {
+    total: u32,
+    /// Only of grades that have a limit of their own.
+    by_grade: SmallVec<[(GradeIndex, u32); 1]>,
+}
+
+impl UserSeats {
+    fn of_grade(&self, grade: GradeIndex) -> u32 {
+        self.by_grade.iter().find(|(index, _)| *index == grade).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// How many seats are in which status; they always sum to the capacity (I2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct SeatCounts {
+    /// Anyone may hold them.
+    pub available: u32,
+    /// Held, or on their way to or from a sale.
+    pub held: u32,
+    /// Sold.
+    pub sold: u32,
+    /// Off sale.
+    pub blocked: u32,
+}
+
+impl SeatCounts {
+    /// The place that counts seats of this status.
+    pub fn of(&mut self, status: SeatStatus) -> &mut u32 {
+        match status {
+            SeatStatus::Available => &mut self.available,
+            SeatStatus::Held => &mut self.held,
+            SeatStatus::Sold => &mut self.sold,
+            SeatStatus::Blocked => &mut self.blocked,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.available + self.held + self.sold + self.blocked
+    }
+}
+
+/// The state of one timetable.
+#[derive(Clone, Debug)]
+pub struct Timetable {
+    plan: Arc<Plan>,
+    seats: Vec<Seat>,
+    free: FreeSeats,
+    counts: SeatCounts,
+    holds: Map<HoldId, Hold>,
+    deadlines: BTreeSet<(Timestamp, HoldId)>,
+    ended: Map<HoldId, (UserId, HoldEnd)>,
+    ended_order: VecDeque<HoldId>,
+    users: Map<UserId, UserSeats>,
+    /// Orders whose money is on its way. Volatile: recovery presumes them
+    /// aborted.
+    open: Map<OrderId, Order>,
+    confirmed: Map<OrderId, Arc<Order>>,
+    ordered_holds: Map<HoldId, OrderId>,
+    /// Orders that were asked about and that nobody knew: they can't be opened
+    /// any more.
+    aborted: HashSet<OrderId, RandomState>,
+    /// Seats that change their status once their decision is in the database.
+    unsettled: VecDeque<(Seq, Seats)>,
+    /// Seats that come back at a moment of their own (release jitter).
+    cooling: BTreeSet<(Timestamp, SeatIndex)>,
+    /// Seats whose status changed since [`Timetable::take_changes`].
+    changed: Vec<SeatIndex>,
+}
+
+impl Timetable {
+    /// A timetable with all seats free.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>) -> Self {
+        let capacity = plan.layout.capacity();
+        Self {
+            free: FreeSeats::new(&plan.layout),
+            seats: vec![Seat::Free; capacity as usize],
+            counts: SeatCounts { available: capacity, ..SeatCounts::default() },
+            holds: Map::default(),
+            deadlines: BTreeSet::new(),
+            ended: Map::default(),
+            ended_order: VecDeque::new(),
+            users: Map::default(),
+            open: Map::default(),
+            confirmed: Map::default(),
+            ordered_holds: Map::default(),
+            aborted: HashSet::default(),
+            unsettled: VecDeque::new(),
+            cooling: BTreeSet::new(),
+            changed: Vec::new(),
+            plan,
+        }
+    }
+
+    /// What it decides by.
+    #[must_use]
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Decides by `plan` from now on. Holds and orders keep their prices.
+    pub fn replan(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
+        self.recount_users();
+    }
+
+    /// How many seats are in which status.
+    #[must_use]
+    pub fn counts(&self) -> SeatCounts {
+        self.counts
+    }
+
+    /// The public status of every seat, in layout order.
+    pub fn statuses(&self) -> impl Iterator<Item = SeatStatus> + '_ {
+        self.seats.iter().map(|seat| seat.status())
+    }
+
+    /// The seats whose status may have changed since this was last called, with
+    /// the status they have now.
+    pub fn take_changes(&mut self) -> impl Iterator<Item = (SeatIndex, SeatStatus)> + '_ {
+        let seats = &self.seats;
+        self.changed.drain(..).filter_map(|index| {
+            seats.get(index.offset()).map(|seat| (index, seat.status()))
+        })
+    }
+
+    /// A live hold.
+    #[must_use]
+    pub fn hold(&self, id: HoldId) -> Option<&Hold> {
+        self.holds.get(&id)
+    }
+
+    /// All live holds.
+    pub fn holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.values()
+    }
+
+    /// A confirmed order.
+    #[must_use]
+    pub fn order(&self, id: OrderId) -> Option<&Arc<Order>> {
+        self.confirmed.get(&id)
+    }
+
+    /// Whether it can be unloaded: nothing would have to happen by itself, and
+    /// nobody waits for anything.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.unsettled.is_empty() && self.next_deadline().is_none()
+    }
+
+    /// How many orders wait for their money.
+    #[must_use]
+    pub fn open_orders(&self) -> usize {
+        self.open.len()
+    }
+
+    fn seat(&self, index: SeatIndex) -> Option<Seat> {
+        self.seats.get(index.offset()).copied()
+    }
+
+    /// The only place where a seat changes: keeps counts, the free map and the
+    /// list of changes in step.
+    fn set_seat(&mut self, index: SeatIndex, to: Seat) {
+        let Some(seat) = self.seats.get_mut(index.offset()) else { return };
+        let from = std::mem::replace(seat, to);
+        if from.status() != to.status() {
+            *self.counts.of(from.status()) -= 1;
+            *self.counts.of(to.status()) += 1;
+            self.changed.push(index);
+        }
+        match (from, to) {
+            (Seat::Free, Seat::Free) => {}
+            (Seat::Free, _) => {
+                self.free.take(&self.plan.layout, index);
+            }
+            (_, Seat::Free) => {
+                self.free.release(&self.plan.layout, index);
+            }
+            _ => {}
+        }
+    }
+
+    fn count_for(&mut self, user: UserId, seats: &PricedSeats) {
+        let entry = self.users.entry(user).or_default();
+        for priced in seats {
+            entry.total += 1;
+            let Some(grade) = self.plan.grade_index(priced.seat) else { continue };
+            if self.plan.grade(grade).is_none_or(|grade| grade.max_per_user.is_none()) {
+                continue;
+            }
+            match entry.by_grade.iter_mut().find(|(index, _)| *index == grade) {
+                Some((_, count)) => *count += 1,
+                None => entry.by_grade.push((grade, 1)),
+            }
+        }
+    }
+
+    fn discount_from(&mut self, user: UserId, seats: &[SeatIndex]) {
+        let Some(entry) = self.users.get_mut(&user) else { return };
+        for seat in seats {
+            entry.total = entry.total.saturating_sub(1);
+            let Some(grade) = self.plan.grade_index(*seat) else { continue };
+            if let Some((_, count)) = entry.by_grade.iter_mut().find(|(index, _)| *index == grade) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        if entry.total == 0 {
+            self.users.remove(&user);
+        }
+    }
+
+    fn remember_end(&mut self, hold: HoldId, user: UserId, end: HoldEnd) {
+        if self.ended_order.len() >= ENDED_HOLDS_MAX
+            && let Some(oldest) = self.ended_order.pop_front()
+        {
+            self.ended.remove(&oldest);
+        }
+        self.ended.insert(hold, (user, end));
+        self.ended_order.push_back(hold);
+    }
+
+    fn apply_hold_ended(&mut self, id: HoldId, end: HoldEnd, free_at: Option<Timestamp>) {
+        let Some(hold) = self.holds.remove(&id) else { return };
+        self.deadlines.remove(&(hold.expires_at, id));
+        let seats: Seats = hold.seats.iter().map(|priced| priced.seat).collect();
+        self.discount_from(hold.user, &seats);
+        for seat in seats {
+            match free_at {
+                None => self.set_seat(seat, Seat::Free),
+                Some(at) => {
+                    self.cooling.insert((at, seat));
+                    self.set_seat(seat, Seat::Releasing);
+                }
+            }
+        }
+        self.remember_end(id, hold.user, end);
+    }
+
+    fn apply_confirmed(&mut self, seq: Seq, order: &Arc<Order>) {
+        self.open.remove(&order.id);
+        if let Some(hold) = self.holds.remove(&order.hold) {
+            self.deadlines.remove(&(hold.expires_at, hold.id));
+        }
+        let seats: Seats = order.seats.iter().map(|priced| priced.seat).collect();
+        for seat in &seats {
+            self.set_seat(*seat, Seat::Selling(order.id));
+        }
+        self.unsettled.push_back((seq, seats));
+        self.ordered_holds.insert(order.hold, order.id);
+        self.confirmed.insert(order.id, Arc::clone(order));
+    }
+
+    fn apply_blocks(&mut self, seq: Seq, seats: &Seats, blocked: bool) {
+        for seat in seats {
+            self.set_seat(*seat, if blocked { Seat::Blocked } else { Seat::Releasing });
+        }
+        if !blocked {
+            self.unsettled.push_back((seq, seats.clone()));
+        }
+    }
+
+    fn apply_seats_dropped(&mut self, id: HoldId, seats: &Seats) {
+        let Some(hold) = self.holds.get_mut(&id) else { return };
+        let user = hold.user;
+        hold.seats.retain(|priced| !seats.contains(&priced.seat));
+        self.discount_from(user, seats);
+        for seat in seats {
+            self.set_seat(*seat, Seat::Free);
+        }
+    }
+
+    fn apply_seats_added(&mut self, id: HoldId, seats: &PricedSeats) {
+        let Some(hold) = self.holds.get_mut(&id) else { return };
+        let user = hold.user;
+        hold.seats.extend(seats.iter().copied());
+        self.count_for(user, seats);
+        for priced in seats {
+            self.set_seat(priced.seat, Seat::Held(id));
+        }
+    }
+
+    fn apply_held(&mut self, hold: Hold) {
+        self.count_for(hold.user, &hold.seats);
+        for priced in &hold.seats {
+            self.set_seat(priced.seat, Seat::Held(hold.id));
+        }
+        self.deadlines.insert((hold.expires_at, hold.id));
+        self.holds.insert(hold.id, hold);
+    }
+
+    fn apply_pinned(&mut self, order: &Order) {
+        if let Some(hold) = self.holds.get_mut(&order.hold) {
+            hold.order = Some(order.id);
+            self.deadlines.remove(&(hold.expires_at, hold.id));
+        }
+        self.open.insert(order.id, order.clone());
+    }
+
+    fn apply_unpinned(&mut self, order: OrderId) {
+        let Some(order) = self.open.remove(&order) else { return };
+        if let Some(hold) = self.holds.get_mut(&order.hold) {
+            hold.order = None;
+            self.deadlines.insert((hold.expires_at, hold.id));
+        }
+    }
+
+    fn apply_prolonged(&mut self, id: HoldId, expires_at: Timestamp) {
+        let Some(hold) = self.holds.get_mut(&id) else { return };
+        hold.grace_used = true;
+        let was = std::mem::replace(&mut hold.expires_at, expires_at);
+        if self.deadlines.remove(&(was, id)) {
+            self.deadlines.insert((expires_at, id));
+        }
+    }
+}
+
+impl Machine for Timetable {
+    type Command = Command;
+    type Event = Event;
+    type Reply = Reply;
+    type Refusal = Refusal;
+
+    fn due(&self, now: Timestamp) -> Events<Event> {
+        let ended = self
+            .deadlines
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .take(DUE_MAX)
+            .filter_map(|(_, id)| self.holds.get(id))
+            .map(|hold| self.end_of(hold, HoldEnd::Expired));
+        let freed: Seats = self
+            .cooling
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .take(DUE_MAX)
+            .map(|(_, seat)| *seat)
+            .collect();
+        let freed = (!freed.is_empty()).then_some(Event::SeatsCooled { seats: freed });
+        ended.chain(freed).collect()
+    }
+
+    fn decide(
+        &self,
+        now: Timestamp,
+        command: Command,
+    ) -> Result<Decision<Event, Reply>, Refusal> {
+        match command {
+            Command::Hold { hold, user, choice, under_pass } => {
+                self.hold_seats(now, hold, user, &choice, under_pass)
+            }
+            Command::AddSeats { hold, user, choice } => self.add_seats(now, hold, user, &choice),
+            Command::Restore { hold, user, lost } => self.restore_hold(now, hold, user, &lost),
+            Command::Release { hold, user } => self.release(hold, user),
+            Command::DropSeat { hold, user, seat } => self.drop_seat(hold, user, seat),
+            Command::FindHold { hold, user } => self.find_hold(hold, user),
+            Command::OpenOrder { order, payment, hold, user } => {
+                self.open_order(now, order, payment, hold, user)
+            }
+            Command::Sell { order } => self.sell(order),
+            Command::Abort { order } => Ok(self.abort(now, order)),
+            Command::Resolve { order } => Ok(self.resolve(order)),
+            Command::Block { seats } => self.block(&seats),
+            Command::Unblock { seats } => self.unblock(&seats),
+        }
+    }
+
+    fn apply(&mut self, seq: Seq, event: &Event) {
+        match event {
+            Event::Held { hold, user, seats, created_at, expires_at, under_pass, restores } => {
+                if let Some(lost) = restores {
+                    self.remember_end(*lost, *user, HoldEnd::Restored(*hold));
+                }
+                self.apply_held(Hold {
+                    id: *hold,
+                    user: *user,
+                    seats: seats.clone(),
+                    created_at: *created_at,
+                    expires_at: *expires_at,
+                    under_pass: *under_pass,
+                    order: None,
+                    grace_used: false,
+                });
+            }
+            Event::SeatsAdded { hold, seats } => self.apply_seats_added(*hold, seats),
+            Event::SeatsDropped { hold, seats } => self.apply_seats_dropped(*hold, seats),
+            Event::HoldEnded { hold, end, free_at, .. } => {
+                self.apply_hold_ended(*hold, *end, *free_at);
+            }
+            Event::HoldProlonged { hold, expires_at } => self.apply_prolonged(*hold, *expires_at),
+            Event::SeatsCooled { seats } => {
+                self.cooling.retain(|(_, seat)| !seats.contains(seat));
+                for seat in seats {
+                    self.set_seat(*seat, Seat::Free);
+                }
+            }
+            Event::OrderOpened { order } => self.apply_pinned(order),
+            Event::OrderAborted { order } => self.apply_unpinned(*order),
+            Event::OrderConfirmed { order } => self.apply_confirmed(seq, order),
+            Event::OrderDisowned { order } => {
+                self.aborted.insert(*order);
+            }
+            Event::SeatsBlocked { seats } => self.apply_blocks(seq, seats, true),
+            Event::SeatsUnblocked { seats } => self.apply_blocks(seq, seats, false),
+        }
+        debug_assert_eq!(self.counts.capacity(), self.plan.layout.capacity(), "I2");
+    }
+
+    fn is_durable(event: &Event) -> bool {
+        !matches!(
+            event,
+            Event::OrderOpened { .. } | Event::OrderAborted { .. } | Event::SeatsCooled { .. }
+        )
+    }
+
+    fn settle(&mut self, upto: Seq) {
+        while self.unsettled.front().is_some_and(|(seq, _)| *seq <= upto) {
+            let Some((_, seats)) = self.unsettled.pop_front() else { return };
+            for index in seats {
+                match self.seat(index) {
+                    Some(Seat::Selling(order)) => self.set_seat(index, Seat::Sold(order)),
+                    Some(Seat::Releasing) => self.set_seat(index, Seat::Free),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let hold = self.deadlines.first().map(|(at, _)| *at);
+        let cooled = self.cooling.first().map(|(at, _)| *at);
+        match (hold, cooled) {
+            (Some(hold), Some(cooled)) => Some(hold.min(cooled)),
+            (hold, cooled) => hold.or(cooled),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

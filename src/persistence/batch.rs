@@ -1,0 +1,264 @@
+//! What actors hand over to be written, and how it coalesces while it waits.
+//!
+//! A [`Contribution`] is all that one entity has decided since its last write:
+//! its new version, the rows as they are now (a hold made and given back while
+//! it waited is no row at all), the journal of what happened, which is never
+//! coalesced, and the events to publish.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::domain::account::{KeyHash, Prepare, PrepareState};
+use crate::domain::decision::Machine;
+use crate::domain::ids::{EntityId, EntityKind, HoldId, OrderId, Seq, Stamp};
+use crate::domain::money::Money;
+use crate::domain::order::Order;
+use crate::domain::seat::SeatIndex;
+use crate::domain::time::Timestamp;
+use crate::domain::timetable::Hold;
+
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Estimated bytes of a row in a waiting contribution, for the bound on dirty
+/// data.
+const ROW_BYTES: usize = 128;
+
+/// A state machine whose decisions are written behind.
+pub trait Persisted: Machine<Event: Serialize> {
+    /// Which kind of entity it is.
+    const KIND: EntityKind;
+
+    /// Puts what `event` changed into `into`; called right after it was
+    /// applied.
+    fn record(&self, event: &Self::Event, into: &mut Contribution);
+}
+
+/// All that one entity has decided since its last write.
+#[derive(Clone, Debug)]
+pub struct Contribution {
+    /// Whose.
+    pub entity: EntityId,
+    /// The version that the stored rows must have.
+    pub expected: Stamp,
+    /// The version that they get.
+    pub after: Stamp,
+    /// The first decision in it.
+    pub first_seq: Seq,
+    /// When the last of it was decided.
+    pub at: Timestamp,
+    /// postcard: a sequence of (seq, time, event).
+    pub journal: Vec<u8>,
+    /// The rows.
+    pub changes: Changes,
+    /// What is to be published.
+    pub outbox: Vec<OutboxRow>,
+}
+
+/// The rows of a contribution.
+#[derive(Clone, Debug)]
+pub enum Changes {
+    /// Of a timetable.
+    Timetable(TimetableChanges),
+    /// Of an account.
+    Account(AccountChanges),
+}
+
+/// Rows of a timetable.
+#[derive(Clone, Debug, Default)]
+pub struct TimetableChanges {
+    /// The last state of each hold.
+    pub holds: Map<HoldId, HoldChange>,
+    /// Orders that were confirmed, with their seats.
+    pub orders: Vec<Arc<Order>>,
+    /// Orders that can't be opened any more.
+    pub disowned: Vec<OrderId>,
+    /// Seats that went off sale (true) or came back.
+    pub blocks: Map<SeatIndex, bool>,
+}
+
+/// The last state of a hold.
+#[derive(Clone, Debug)]
+pub enum HoldChange {
+    /// It lives. `born`: within this contribution, so the store has no row.
+    Put { hold: Hold, born: bool },
+    /// It is over, and the store may have a row.
+    Gone,
+}
+
+impl TimetableChanges {
+    /// A hold began.
+    pub fn hold_began(&mut self, hold: Hold) {
+        self.holds.insert(hold.id, HoldChange::Put { hold, born: true });
+    }
+
+    /// A hold changed.
+    pub fn hold_changed(&mut self, hold: Hold) {
+        let born = matches!(self.holds.get(&hold.id), Some(HoldChange::Put { born: true, .. }));
+        self.holds.insert(hold.id, HoldChange::Put { hold, born });
+    }
+
+    /// A hold is over. If it began in this very contribution, the store never
+    /// hears of it.
+    pub fn hold_ended(&mut self, hold: HoldId) {
+        match self.holds.get(&hold) {
+            Some(HoldChange::Put { born: true, .. }) => {
+                self.holds.remove(&hold);
+            }
+            _ => {
+                self.holds.insert(hold, HoldChange::Gone);
+            }
+        }
+    }
+}
+
+/// Rows of an account.
+#[derive(Clone, Debug, Default)]
+pub struct AccountChanges {
+    /// The balance, if it changed.
+    pub balance: Option<Money>,
+    /// Never coalesced.
+    pub transfers: Vec<TransferRow>,
+    /// The last state of each order's money.
+    pub prepares: Map<OrderId, (Prepare, PrepareState)>,
+    /// The last state of each key.
+    pub keys: Map<KeyHash, KeyRow>,
+}
+
+/// A movement of money: both sides in one row.
+#[derive(Clone, Debug)]
+pub struct TransferRow {
+    /// Within the contribution's entity.
+    pub seq: Seq,
+    /// When.
+    pub at: Timestamp,
+    /// Where it comes from, e.g. `wallet:<user>`.
+    pub debit: String,
+    /// Where it goes to.
+    pub credit: String,
+    /// How much, more than zero.
+    pub amount: Money,
+    /// Why: `charge`, `order`.
+    pub cause: &'static str,
+    /// Which one.
+    pub cause_id: Uuid,
+}
+
+/// An idempotency key.
+#[derive(Clone, Debug)]
+pub struct KeyRow {
+    /// The key.
+    pub key: String,
+    /// Of method, path and body.
+    pub fingerprint: u64,
+    /// Since when.
+    pub at: Timestamp,
+    /// Where its answer is.
+    pub answer: KeyAnswer,
+}
+
+/// Where the answer to a repeated request is.
+#[derive(Clone, Debug)]
+pub enum KeyAnswer {
+    /// The order decides it.
+    Order(Prepare),
+    /// Here.
+    Stored {
+        /// HTTP status.
+        status: u16,
+        /// The JSON body.
+        body: String,
+    },
+}
+
+/// An event to publish.
+#[derive(Clone, Debug)]
+pub struct OutboxRow {
+    /// Where to.
+    pub topic: &'static str,
+    /// Gap-free per entity and topic, from 1.
+    pub event_seq: u64,
+    /// Identifies the event for ever.
+    pub event_id: Uuid,
+    /// What happened, e.g. `order.confirmed`.
+    pub kind: &'static str,
+    /// Of the payload's schema.
+    pub version: u16,
+    /// When.
+    pub at: Timestamp,
+    /// JSON.
+    pub payload: String,
+}
+
+impl Contribution {
+    /// An empty contribution of an entity whose rows are at `expected`.
+    #[must_use]
+    pub fn new(entity: EntityId, expected: Stamp, after: Stamp, at: Timestamp) -> Self {
+        let changes = match entity.kind {
+            EntityKind::Timetable => Changes::Timetable(TimetableChanges::default()),
+            EntityKind::Account => Changes::Account(AccountChanges::default()),
+        };
+        Self {
+            entity,
+            expected,
+            after,
+            first_seq: after.seq,
+            at,
+            journal: Vec::new(),
+            changes,
+            outbox: Vec::new(),
+        }
+    }
+
+    /// The rows, of a timetable.
+    pub fn timetable(&mut self) -> Option<&mut TimetableChanges> {
+        match &mut self.changes {
+            Changes::Timetable(changes) => Some(changes),
+            Changes::Account(_) => None,
+        }
+    }
+
+    /// The rows, of an account.
+    pub fn account(&mut self) -> Option<&mut AccountChanges> {
+        match &mut self.changes {
+            Changes::Account(changes) => Some(changes),
+            Changes::Timetable(_) => None,
+        }
+    }
+
+    /// Adds one event to the journal.
+    pub fn journalise<E: Serialize>(&mut self, seq: Seq, at: Timestamp, event: &E) {
+        let journal = std::mem::take(&mut self.journal);
+        // Writing to a Vec can't fail, and events have no types that postcard
+        // refuses; if that ever changes, the audit finds the hole.
+        self.journal = postcard::to_extend(&(seq, at, event), journal).unwrap_or_default();
+    }
+
+    /// How many rows it will write, about.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        let changes = match &self.changes {
+            Changes::Timetable(t) => {
+                let seats: usize = t.orders.iter().map(|order| 1 + order.seats.len()).sum();
+                t.holds.len() + seats + t.disowned.len() + t.blocks.len()
+            }
+            Changes::Account(a) => {
+                usize::from(a.balance.is_some())
+                    + a.transfers.len()
+                    + a.prepares.len()
+                    + a.keys.len()
+            }
+        };
+        // Its version and its journal are a row each.
+        2 + changes + self.outbox.len()
+    }
+
+    /// How much memory it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.journal.len() + self.rows() * ROW_BYTES
+    }
+}

@@ -1,0 +1,66 @@
+//! Everything that outlives the process.
+//!
+//! * [`batch`]: what the actors hand over, and how it coalesces while it waits.
+//! * [`sqlite`]: the embedded store, the truth on one machine.
+//! * [`lock`]: the lock that makes one server the owner of a data folder.
+//! * [`bus`]: the in-process event bus and the consumers on it.
+//! * [`verify`]: the audit of a store by the named invariants.
+
+pub mod batch;
+pub mod bus;
+pub mod lock;
+pub mod rows;
+pub mod sqlite;
+pub mod verify;
+
+/// The store that this build runs on.
+pub use sqlite::SqliteStore as Store;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It can't now, and may later: busy, full, out of reach. Nothing was
+    /// written, and the same call may be repeated.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// A named constraint refused a row; nothing was written.
+    #[error("the constraint {constraint} refused a row")]
+    Constraint {
+        /// The name of the constraint, or the columns of a unique index as
+        /// SQLite tells them (`user.email`).
+        constraint: String,
+    },
+    /// A file of the store can't be read or written. The process ends and
+    /// recovers on the next start, because what is in its memory may no longer
+    /// be what is on disk.
+    #[error("the store's file failed: {0}")]
+    Broken(#[source] sqlx::Error),
+    /// A defect: a statement or a row that should not be possible.
+    #[error("the store refused a statement: {0}")]
+    Defect(#[source] sqlx::Error),
+    /// What is stored can't be understood: a defect, or another version's data.
+    #[error("stored data is unreadable: {0}")]
+    Unreadable(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Database(database) => sqlite::classify(database.as_ref())
+                .unwrap_or_else(|| Self::Defect(error)),
+            E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Defect(error),
+        }
+    }
+}

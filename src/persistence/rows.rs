@@ -1,0 +1,198 @@
+//! Which rows an event changes.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::batch::{
+    Contribution, KeyAnswer, KeyRow, OutboxRow, Persisted, TransferRow,
+};
+use crate::domain::account::{self, Account, Charge, KeyClaim, PrepareState};
+use crate::domain::ids::{EntityKind, OrderId, PerformanceId, TimetableId, UserId};
+use crate::domain::money::{Currency, Money};
+use crate::domain::order::Order;
+use crate::domain::time::Timestamp;
+use crate::domain::timetable::{self, Timetable};
+
+/// Where orders are published.
+pub const ORDERS_TOPIC: &str = "onsale.orders";
+
+impl Persisted for Timetable {
+    const KIND: EntityKind = EntityKind::Timetable;
+
+    fn record(&self, event: &timetable::Event, into: &mut Contribution) {
+        use timetable::Event as E;
+        let at = into.at;
+        let Some(rows) = into.timetable() else { return };
+        match event {
+            E::Held { hold, .. } => {
+                if let Some(hold) = self.hold(*hold) {
+                    rows.hold_began(hold.clone());
+                }
+            }
+            E::SeatsAdded { hold, .. }
+            | E::SeatsDropped { hold, .. }
+            | E::HoldProlonged { hold, .. } => {
+                if let Some(hold) = self.hold(*hold) {
+                    rows.hold_changed(hold.clone());
+                }
+            }
+            E::HoldEnded { hold, .. } => rows.hold_ended(*hold),
+            E::OrderConfirmed { order } => {
+                rows.hold_ended(order.hold);
+                rows.orders.push(order.clone());
+                let payload = OrderConfirmed::new(self, order).to_json();
+                into.outbox.push(OutboxRow {
+                    topic: ORDERS_TOPIC,
+                    // Numbered by the shell, which knows the last one.
+                    event_seq: 0,
+                    event_id: Uuid::now_v7(),
+                    kind: "order.confirmed",
+                    version: 1,
+                    at,
+                    payload,
+                });
+            }
+            E::OrderDisowned { order } => rows.disowned.push(*order),
+            E::SeatsBlocked { seats } => {
+                rows.blocks.extend(seats.iter().map(|seat| (*seat, true)));
+            }
+            E::SeatsUnblocked { seats } => {
+                rows.blocks.extend(seats.iter().map(|seat| (*seat, false)));
+            }
+            E::SeatsCooled { .. } | E::OrderOpened { .. } | E::OrderAborted { .. } => {}
+        }
+    }
+}
+
+/// The payload of `order.confirmed`, version 1; described in `docs/events.md`.
+#[derive(Debug, Serialize)]
+pub struct OrderConfirmed<'a> {
+    order_id: OrderId,
+    user_id: UserId,
+    performance_id: PerformanceId,
+    timetable_id: TimetableId,
+    seats: Vec<SoldSeat<'a>>,
+    amount: Money,
+    currency: Currency,
+    confirmed_at: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct SoldSeat<'a> {
+    seat: u32,
+    seat_id: String,
+    grade: &'a str,
+    price: Money,
+}
+
+impl<'a> OrderConfirmed<'a> {
+    fn new(timetable: &'a Timetable, order: &Order) -> Self {
+        let plan = timetable.plan();
+        let seats = order.seats.iter().map(|priced| SoldSeat {
+            seat: priced.seat.0,
+            seat_id: plan.layout.name_of(priced.seat).to_string(),
+            grade: plan
+                .grade_index(priced.seat)
+                .and_then(|index| plan.grade(index))
+                .map_or("", |grade| &grade.name),
+            price: priced.price,
+        });
+        Self {
+            order_id: order.id,
+            user_id: order.user,
+            performance_id: plan.performance_id,
+            timetable_id: plan.timetable_id,
+            seats: seats.collect(),
+            amount: order.amount(),
+            currency: plan.currency,
+            confirmed_at: order.created_at,
+        }
+    }
+
+    fn to_json(&self) -> String {
+        // Plain structs of strings and numbers always serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl Persisted for Account {
+    const KIND: EntityKind = EntityKind::Account;
+
+    fn record(&self, event: &account::Event, into: &mut Contribution) {
+        use account::Event as E;
+        let (user, seq) = (into.entity.id, into.after.seq);
+        let balance = self.balance();
+        let Some(rows) = into.account() else { return };
+        match event {
+            E::KeyAnswered { key, status, body, at } => {
+                let answer = KeyAnswer::Stored { status: *status, body: body.clone() };
+                rows.keys.insert(key.hash, key_row(key, *at, answer));
+            }
+            E::Charged { charge, key } => {
+                rows.balance = Some(balance);
+                rows.transfers.push(TransferRow {
+                    seq,
+                    at: charge.at,
+                    debit: "top-up:free".to_owned(),
+                    credit: wallet(user),
+                    amount: charge.amount,
+                    cause: "charge",
+                    cause_id: charge.id,
+                });
+                if let Some(key) = key {
+                    let answer = KeyAnswer::Stored { status: 201, body: charge_body(charge) };
+                    rows.keys.insert(key.hash, key_row(key, charge.at, answer));
+                }
+            }
+            E::Prepared { prepare, key } => {
+                rows.prepares.insert(prepare.order, (*prepare, PrepareState::Prepared));
+                if let Some(key) = key {
+                    let answer = KeyAnswer::Order(*prepare);
+                    rows.keys.insert(key.hash, key_row(key, prepare.at, answer));
+                }
+            }
+            E::Posted { prepare, at } => {
+                rows.prepares.insert(prepare.order, (*prepare, PrepareState::Posted));
+                rows.balance = Some(balance);
+                // An order of amount 0 moves nothing.
+                if prepare.amount > Money::ZERO {
+                    rows.transfers.push(TransferRow {
+                        seq,
+                        at: *at,
+                        debit: wallet(user),
+                        credit: format!("sales:{}", prepare.timetable),
+                        amount: prepare.amount,
+                        cause: "order",
+                        cause_id: prepare.order.0,
+                    });
+                }
+            }
+            E::Voided { prepare, .. } => {
+                rows.prepares.insert(prepare.order, (*prepare, PrepareState::Void));
+            }
+            E::KeyReserved { .. } | E::KeyFreed { .. } => {}
+        }
+    }
+}
+
+fn key_row(claim: &KeyClaim, at: Timestamp, answer: KeyAnswer) -> KeyRow {
+    KeyRow { key: claim.key.clone(), fingerprint: claim.fingerprint, at, answer }
+}
+
+fn wallet(user: Uuid) -> String {
+    format!("wallet:{user}")
+}
+
+/// The body of the answer to `POST /wallet/charges`: one form for the first
+/// answer and for its repetitions.
+#[must_use]
+pub fn charge_body(charge: &Charge) -> String {
+    serde_json::json!({
+        "charge_id": charge.id,
+        "amount": charge.amount,
+        "balance": charge.balance,
+        "currency": Currency::KRW,
+        "created_at": charge.at,
+    })
+    .to_string()
+}

@@ -1,0 +1,383 @@
+//! How entities come back from the store.
+
+use std::collections::HashMap;
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use uuid::Uuid;
+
+use super::SqliteStore;
+use super::commit::{hex, json};
+use crate::domain::account::{Account, KeyHash, KeyState, Keys, Prepare, PrepareState};
+use crate::domain::ids::{
+    Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId,
+    UserId,
+};
+use crate::domain::money::Money;
+use crate::domain::order::{Method, Order, OrderStatus, PricedSeat, PricedSeats};
+use crate::domain::seat::SeatIndex;
+use crate::domain::time::Timestamp;
+use crate::domain::timetable::Hold;
+use crate::domain::timetable::restore::Stored;
+use crate::persistence::StoreError;
+use crate::persistence::rows::ORDERS_TOPIC;
+
+/// An entity as stored: its state's rows and their version.
+#[derive(Debug)]
+pub struct Loaded<T> {
+    /// The rows.
+    pub state: T,
+    /// Their version; the default for an entity that was never written.
+    pub stamp: Stamp,
+    /// The last number published to each topic.
+    pub last_event_seq: u64,
+}
+
+/// How many settled orders an account gets back: as many as it remembers.
+const SETTLED_LOADED_MAX: i64 = 128;
+
+impl SqliteStore {
+    /// A timetable at its version, read in one snapshot.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn load_timetable(&self, id: TimetableId) -> Result<Loaded<Stored>, StoreError> {
+        let mut snapshot = self.readers.acquire().await?;
+        // A read transaction in a task's own future: loads are never cancelled.
+        sqlx::query("BEGIN").execute(&mut *snapshot).await?;
+        let loaded = load_timetable(&mut snapshot, id).await;
+        sqlx::query("COMMIT").execute(&mut *snapshot).await?;
+        loaded
+    }
+
+    /// Accounts at their versions, read in one snapshot; those that were never
+    /// written are empty.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn load_accounts(
+        &self,
+        users: &[UserId],
+        now: Timestamp,
+    ) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
+        let mut snapshot = self.readers.acquire().await?;
+        sqlx::query("BEGIN").execute(&mut *snapshot).await?;
+        let loaded = load_accounts(&mut snapshot, users, now).await;
+        sqlx::query("COMMIT").execute(&mut *snapshot).await?;
+        loaded
+    }
+
+    /// Timetables that have something to do without being asked: live holds.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn timetables_with_holds(&self) -> Result<Vec<TimetableId>, StoreError> {
+        let rows = sqlx::query("SELECT DISTINCT timetable_id FROM hold")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| Ok(TimetableId(row.try_get(0)?))).collect()
+    }
+
+    /// Accounts whose money is set aside for orders of unknown outcome.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn accounts_in_doubt(&self) -> Result<Vec<UserId>, StoreError> {
+        let rows = sqlx::query("SELECT DISTINCT user_id FROM prepare WHERE state = 'prepared'")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| Ok(UserId(row.try_get(0)?))).collect()
+    }
+
+    /// How many seats of each timetable are sold and blocked, for those that
+    /// aren't loaded.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn seat_counts(&self) -> Result<Vec<(TimetableId, u32, u32)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT timetable_id, sum(sold), sum(blocked) FROM ( \
+                 SELECT timetable_id, count(*) AS sold, 0 AS blocked FROM sold_seat GROUP BY 1 \
+                 UNION ALL \
+                 SELECT timetable_id, 0, count(*) FROM blocked_seat GROUP BY 1) GROUP BY 1",
+        )
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((TimetableId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?)))
+            .collect()
+    }
+
+    /// The stored answer under a key.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn stored_answer(
+        &self,
+        user: UserId,
+        key: &str,
+    ) -> Result<Option<(u16, String)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT status, body FROM idempotency \
+             WHERE user_id = ?1 AND key = ?2 AND status IS NOT NULL",
+        )
+        .bind(user.0)
+        .bind(key)
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+    }
+
+    /// Forgets keys whose answers need not be repeated any more, at most
+    /// `limit` of them. Returns how many.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn forget_keys(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        self.transaction(move |connection| {
+            Box::pin(async move {
+                let done = sqlx::query(
+                    "DELETE FROM idempotency WHERE (user_id, key) IN \
+                     (SELECT user_id, key FROM idempotency WHERE at < ?1 LIMIT ?2)",
+                )
+                .bind(before.0)
+                .bind(limit)
+                .execute(connection)
+                .await?;
+                Ok(done.rows_affected())
+            })
+        })
+        .await
+    }
+}
+
+/// The version of an entity's rows.
+pub(super) async fn version(
+    connection: &mut SqliteConnection,
+    entity: EntityId,
+) -> Result<Option<Stamp>, StoreError> {
+    let row = sqlx::query("SELECT epoch, activation, seq FROM entity WHERE id = ?1 AND kind = ?2")
+        .bind(entity.id)
+        .bind(entity.kind.as_str())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| stamp(&row, 0)).transpose()
+}
+
+fn stamp(row: &SqliteRow, at: usize) -> Result<Stamp, StoreError> {
+    Ok(Stamp {
+        epoch: Epoch(row.try_get(at)?),
+        activation: Activation(row.try_get(at + 1)?),
+        seq: Seq(row.try_get::<i64, _>(at + 2)?.cast_unsigned()),
+    })
+}
+
+async fn load_timetable(
+    c: &mut SqliteConnection,
+    id: TimetableId,
+) -> Result<Loaded<Stored>, StoreError> {
+    let stamp = version(c, id.into()).await?.unwrap_or_default();
+    let holds = sqlx::query(
+        "SELECT id, user_id, created_at, expires_at, under_pass, seats FROM hold \
+         WHERE timetable_id = ?1",
+    )
+    .bind(id.0)
+    .fetch_all(&mut *c)
+    .await?;
+    let orders = sqlx::query(
+        "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, seats FROM orders \
+         WHERE timetable_id = ?1",
+    )
+    .bind(id.0)
+    .fetch_all(&mut *c)
+    .await?;
+    let disowned = sqlx::query("SELECT id FROM disowned_order WHERE timetable_id = ?1")
+        .bind(id.0)
+        .fetch_all(&mut *c)
+        .await?;
+    let blocked = sqlx::query("SELECT seat FROM blocked_seat WHERE timetable_id = ?1")
+        .bind(id.0)
+        .fetch_all(&mut *c)
+        .await?;
+    let last = sqlx::query("SELECT max(event_seq) FROM outbox WHERE entity = ?1 AND topic = ?2")
+        .bind(id.0)
+        .bind(ORDERS_TOPIC)
+        .fetch_one(&mut *c)
+        .await?
+        .try_get::<Option<i64>, _>(0)?;
+    let state = Stored {
+        holds: holds.iter().map(hold).collect::<Result<_, _>>()?,
+        orders: orders.iter().map(order).collect::<Result<_, _>>()?,
+        aborted: disowned
+            .iter()
+            .map(|row| Ok(OrderId(row.try_get(0)?)))
+            .collect::<Result<_, StoreError>>()?,
+        blocked: blocked
+            .iter()
+            .map(|row| Ok(SeatIndex(row.try_get(0)?)))
+            .collect::<Result<_, StoreError>>()?,
+    };
+    Ok(Loaded { state, stamp, last_event_seq: last.unwrap_or(0).cast_unsigned() })
+}
+
+fn hold(row: &SqliteRow) -> Result<Hold, StoreError> {
+    Ok(Hold {
+        id: HoldId(row.try_get(0)?),
+        user: UserId(row.try_get(1)?),
+        created_at: Timestamp(row.try_get(2)?),
+        expires_at: Timestamp(row.try_get(3)?),
+        under_pass: row.try_get(4)?,
+        seats: seats(row.try_get(5)?)?,
+        order: None,
+        grace_used: false,
+    })
+}
+
+fn order(row: &SqliteRow) -> Result<Order, StoreError> {
+    Ok(Order {
+        id: OrderId(row.try_get(0)?),
+        user: UserId(row.try_get(1)?),
+        hold: HoldId(row.try_get(2)?),
+        payment: PaymentId(row.try_get(3)?),
+        method: method(row.try_get(4)?)?,
+        status: OrderStatus::Confirmed,
+        discount: Money(row.try_get(5)?),
+        created_at: Timestamp(row.try_get(6)?),
+        seats: seats(row.try_get(7)?)?,
+    })
+}
+
+/// A stored method of payment.
+pub(super) fn method(text: &str) -> Result<Method, StoreError> {
+    match text {
+        "wallet" => Ok(Method::Wallet),
+        "card" => Ok(Method::Card),
+        other => Err(StoreError::Unreadable(format!("payment method {other}"))),
+    }
+}
+
+/// Stored seats: `[[seat, price], …]`.
+pub(super) fn seats(text: &str) -> Result<PricedSeats, StoreError> {
+    let seats: Vec<(u32, Money)> =
+        serde_json::from_str(text).map_err(|e| StoreError::Unreadable(e.to_string()))?;
+    Ok(seats
+        .into_iter()
+        .map(|(seat, price)| PricedSeat { seat: SeatIndex(seat), price })
+        .collect())
+}
+
+/// The parts of an account, while they are read table by table.
+#[derive(Default)]
+struct AccountRows {
+    stamp: Stamp,
+    balance: Money,
+    prepared: Vec<Prepare>,
+    settled: Vec<(OrderId, PrepareState)>,
+    keys: Keys,
+}
+
+async fn load_accounts(
+    c: &mut SqliteConnection,
+    users: &[UserId],
+    now: Timestamp,
+) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
+    let ids: Vec<String> = users.iter().map(|user| hex(user.0)).collect();
+    let ids = json(&ids)?;
+    let mut accounts: HashMap<Uuid, AccountRows> =
+        users.iter().map(|user| (user.0, AccountRows::default())).collect();
+    let versions = sqlx::query(
+        "SELECT id, epoch, activation, seq FROM json_each(?1) \
+         JOIN entity ON entity.id = unhex(value) AND entity.kind = 'account'",
+    );
+    for row in versions.bind(&ids).fetch_all(&mut *c).await? {
+        account(&mut accounts, &row)?.stamp = stamp(&row, 1)?;
+    }
+    let balances = sqlx::query(
+        "SELECT user_id, balance FROM json_each(?1) JOIN wallet ON wallet.user_id = unhex(value)",
+    );
+    for row in balances.bind(&ids).fetch_all(&mut *c).await? {
+        account(&mut accounts, &row)?.balance = Money(row.try_get(1)?);
+    }
+    read_prepares(c, &ids, &mut accounts).await?;
+    read_keys(c, &ids, now, &mut accounts).await?;
+    Ok(accounts
+        .into_iter()
+        .map(|(id, rows)| {
+            let state = Account::restore(rows.balance, rows.prepared, rows.settled, rows.keys);
+            (UserId(id), Loaded { state, stamp: rows.stamp, last_event_seq: 0 })
+        })
+        .collect())
+}
+
+async fn read_prepares(
+    c: &mut SqliteConnection,
+    ids: &str,
+    accounts: &mut HashMap<Uuid, AccountRows>,
+) -> Result<(), StoreError> {
+    let in_doubt = sqlx::query(
+        "SELECT user_id, order_id, timetable_id, amount, at FROM json_each(?1) \
+         JOIN prepare ON prepare.user_id = unhex(value) AND prepare.state = 'prepared'",
+    );
+    for row in in_doubt.bind(ids).fetch_all(&mut *c).await? {
+        account(accounts, &row)?.prepared.push(Prepare {
+            order: OrderId(row.try_get(1)?),
+            timetable: TimetableId(row.try_get(2)?),
+            amount: Money(row.try_get(3)?),
+            at: Timestamp(row.try_get(4)?),
+        });
+    }
+    let settled = sqlx::query(
+        "SELECT user_id, order_id, state FROM json_each(?1) AS wanted \
+         JOIN prepare ON prepare.user_id = unhex(wanted.value) AND prepare.order_id IN ( \
+             SELECT order_id FROM prepare WHERE user_id = unhex(wanted.value) \
+             AND state <> 'prepared' ORDER BY order_id DESC LIMIT ?2)",
+    );
+    for row in settled.bind(ids).bind(SETTLED_LOADED_MAX).fetch_all(&mut *c).await? {
+        let state = match row.try_get::<&str, _>(2)? {
+            "posted" => PrepareState::Posted,
+            _ => PrepareState::Void,
+        };
+        let order = OrderId(row.try_get(1)?);
+        account(accounts, &row)?.settled.push((order, state));
+    }
+    Ok(())
+}
+
+async fn read_keys(
+    c: &mut SqliteConnection,
+    ids: &str,
+    now: Timestamp,
+    accounts: &mut HashMap<Uuid, AccountRows>,
+) -> Result<(), StoreError> {
+    let keys = sqlx::query(
+        "SELECT user_id, key, fingerprint, at, order_id, timetable_id, status \
+         FROM json_each(?1) JOIN idempotency ON idempotency.user_id = unhex(value) \
+         WHERE at > ?2 ORDER BY at",
+    );
+    let since = now.0 - crate::domain::account::KEY_LIFE.0;
+    for row in keys.bind(ids).bind(since).fetch_all(&mut *c).await? {
+        let order: Option<Uuid> = row.try_get(4)?;
+        let timetable: Option<Uuid> = row.try_get(5)?;
+        let state = match (order, timetable) {
+            (Some(order), Some(timetable)) => {
+                KeyState::Ordered(OrderId(order), TimetableId(timetable))
+            }
+            _ => KeyState::Answered,
+        };
+        let hash = KeyHash::of(row.try_get(1)?);
+        let fingerprint = row.try_get::<i64, _>(2)?.cast_unsigned();
+        let at = Timestamp(row.try_get(3)?);
+        account(accounts, &row)?.keys.restore(hash, fingerprint, at, state);
+    }
+    Ok(())
+}
+
+fn account<'a>(
+    accounts: &'a mut HashMap<Uuid, AccountRows>,
+    row: &SqliteRow,
+) -> Result<&'a mut AccountRows, StoreError> {
+    let id: Uuid = row.try_get(0)?;
+    accounts
+        .get_mut(&id)
+        .ok_or_else(|| StoreError::Unreadable(format!("account {id} was not asked for")))
+}

@@ -1,0 +1,317 @@
+//! Reading orders, tickets and wallet entries. Only durable ones are here, and
+//! only those are shown.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::SqliteStore;
+use super::commit::{hex, json};
+use super::entities::{method, seats};
+use crate::domain::ids::{HoldId, OrderId, PaymentId, TicketId, TimetableId, UserId};
+use crate::domain::money::Money;
+use crate::domain::order::{Method, PricedSeats};
+use crate::domain::seat::SeatIndex;
+use crate::domain::time::Timestamp;
+use crate::persistence::StoreError;
+
+/// An order as stored.
+#[derive(Clone, Debug)]
+pub struct OrderRow {
+    /// Which one.
+    pub id: OrderId,
+    /// Of which timetable.
+    pub timetable: TimetableId,
+    /// The buyer.
+    pub user: UserId,
+    /// The hold it was made from.
+    pub hold: HoldId,
+    /// Its payment.
+    pub payment: PaymentId,
+    /// How it is paid.
+    pub method: Method,
+    /// `confirmed`
+    pub status: String,
+    /// What is taken off the price.
+    pub discount: Money,
+    /// What went back.
+    pub refunded: Money,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// What was bought.
+    pub seats: PricedSeats,
+    /// Its tickets, once they are issued, in seat order.
+    pub tickets: Vec<TicketId>,
+}
+
+/// Which orders of a user are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct OrderFilter {
+    /// Not before.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+    /// With this status.
+    pub status: Option<String>,
+    /// Older than this one (the newest come first).
+    pub after: Option<OrderId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A ticket as stored.
+#[derive(Clone, Debug)]
+pub struct TicketRow {
+    /// Which one.
+    pub id: TicketId,
+    /// The order it is of.
+    pub order: OrderId,
+    /// The timetable.
+    pub timetable: TimetableId,
+    /// The seat.
+    pub seat: SeatIndex,
+    /// Its owner.
+    pub user: UserId,
+    /// The key that signs it.
+    pub kid: String,
+    /// `valid`
+    pub status: String,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// The owner's name.
+    pub holder: String,
+}
+
+/// A wallet entry as stored.
+#[derive(Clone, Debug)]
+pub struct EntryRow {
+    /// The decision that made it; entries are listed newest first.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Where from.
+    pub debit: String,
+    /// Where to.
+    pub credit: String,
+    /// How much.
+    pub amount: Money,
+    /// Why.
+    pub cause: String,
+    /// Which one.
+    pub cause_id: Uuid,
+}
+
+impl SqliteStore {
+    /// An order of `user`.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn order_of(
+        &self,
+        user: UserId,
+        id: OrderId,
+    ) -> Result<Option<OrderRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, timetable_id, user_id, hold_id, payment_id, method, status, discount, \
+                    refunded, created_at, seats FROM orders WHERE id = ?1 AND user_id = ?2",
+        )
+        .bind(id.0)
+        .bind(user.0)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(self.with_tickets(&rows).await?.pop())
+    }
+
+    /// The order that a payment of `user` is for.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn order_of_payment(
+        &self,
+        user: UserId,
+        payment: PaymentId,
+    ) -> Result<Option<OrderRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, timetable_id, user_id, hold_id, payment_id, method, status, discount, \
+                    refunded, created_at, seats FROM orders \
+             WHERE user_id = ?2 AND payment_id = ?1",
+        )
+        .bind(payment.0)
+        .bind(user.0)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(self.with_tickets(&rows).await?.pop())
+    }
+
+    /// The orders of `user`, newest first.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn orders_of(
+        &self,
+        user: UserId,
+        filter: OrderFilter,
+    ) -> Result<Vec<OrderRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, timetable_id, user_id, hold_id, payment_id, method, status, discount, \
+                    refunded, created_at, seats FROM orders \
+             WHERE user_id = ?1 AND (?2 IS NULL OR created_at >= ?2) \
+               AND (?3 IS NULL OR created_at < ?3) AND (?4 IS NULL OR status = ?4) \
+               AND (?5 IS NULL OR id < ?5) ORDER BY id DESC LIMIT ?6",
+        )
+        .bind(user.0)
+        .bind(filter.from.map(|at| at.0))
+        .bind(filter.to.map(|at| at.0))
+        .bind(filter.status)
+        .bind(filter.after.map(|id| id.0))
+        .bind(filter.limit)
+        .fetch_all(&self.readers)
+        .await?;
+        self.with_tickets(&rows).await
+    }
+
+    /// Whether a performance has orders.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn any_order_of(&self, timetables: Vec<TimetableId>) -> Result<bool, StoreError> {
+        let ids: Vec<String> = timetables.iter().map(|id| hex(id.0)).collect();
+        let row = sqlx::query(
+            "SELECT EXISTS (SELECT 1 FROM json_each(?1) \
+             JOIN orders ON orders.timetable_id = unhex(value))",
+        )
+        .bind(json(&ids)?)
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// The tickets of `user`, newest first, older than `after`.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn tickets_of(
+        &self,
+        user: UserId,
+        after: Option<TicketId>,
+        limit: u32,
+    ) -> Result<Vec<TicketRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT ticket.id, order_id, timetable_id, seat, user_id, kid, status, issued_at, \
+                    coalesce(user.name, '') FROM ticket LEFT JOIN user ON user.id = user_id \
+             WHERE user_id = ?1 AND (?2 IS NULL OR ticket.id < ?2) \
+             ORDER BY ticket.id DESC LIMIT ?3",
+        )
+        .bind(user.0)
+        .bind(after.map(|id| id.0))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(ticket).collect()
+    }
+
+    /// A ticket of `user`.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn ticket_of(
+        &self,
+        user: UserId,
+        id: TicketId,
+    ) -> Result<Option<TicketRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT ticket.id, order_id, timetable_id, seat, user_id, kid, status, issued_at, \
+                    coalesce(user.name, '') FROM ticket LEFT JOIN user ON user.id = user_id \
+             WHERE ticket.id = ?1 AND user_id = ?2",
+        )
+        .bind(id.0)
+        .bind(user.0)
+        .fetch_optional(&self.readers)
+        .await?;
+        row.as_ref().map(ticket).transpose()
+    }
+
+    /// The wallet entries of `user`, newest first, older than `before`.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn entries_of(
+        &self,
+        user: UserId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<EntryRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT seq, at, debit, credit, amount, cause, cause_id FROM transfer \
+             WHERE user_id = ?1 AND (?2 IS NULL OR seq < ?2) ORDER BY seq DESC LIMIT ?3",
+        )
+        .bind(user.0)
+        .bind(before.map(u64::cast_signed))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(entry).collect()
+    }
+
+    async fn with_tickets(&self, rows: &[SqliteRow]) -> Result<Vec<OrderRow>, StoreError> {
+        let mut orders = rows.iter().map(order).collect::<Result<Vec<_>, _>>()?;
+        let ids: Vec<String> = orders.iter().map(|order| hex(order.id.0)).collect();
+        let tickets = sqlx::query(
+            "SELECT order_id, ticket.id FROM json_each(?1) \
+             JOIN ticket ON ticket.order_id = unhex(value) ORDER BY order_id, seat",
+        )
+        .bind(json(&ids)?)
+        .fetch_all(&self.readers)
+        .await?;
+        for row in &tickets {
+            let of: Uuid = row.try_get(0)?;
+            if let Some(order) = orders.iter_mut().find(|order| order.id.0 == of) {
+                order.tickets.push(TicketId(row.try_get(1)?));
+            }
+        }
+        Ok(orders)
+    }
+}
+
+fn order(row: &SqliteRow) -> Result<OrderRow, StoreError> {
+    Ok(OrderRow {
+        id: OrderId(row.try_get(0)?),
+        timetable: TimetableId(row.try_get(1)?),
+        user: UserId(row.try_get(2)?),
+        hold: HoldId(row.try_get(3)?),
+        payment: PaymentId(row.try_get(4)?),
+        method: method(row.try_get(5)?)?,
+        status: row.try_get(6)?,
+        discount: Money(row.try_get(7)?),
+        refunded: Money(row.try_get(8)?),
+        created_at: Timestamp(row.try_get(9)?),
+        seats: seats(row.try_get(10)?)?,
+        tickets: Vec::new(),
+    })
+}
+
+fn ticket(row: &SqliteRow) -> Result<TicketRow, StoreError> {
+    Ok(TicketRow {
+        id: TicketId(row.try_get(0)?),
+        order: OrderId(row.try_get(1)?),
+        timetable: TimetableId(row.try_get(2)?),
+        seat: SeatIndex(row.try_get(3)?),
+        user: UserId(row.try_get(4)?),
+        kid: row.try_get(5)?,
+        status: row.try_get(6)?,
+        issued_at: Timestamp(row.try_get(7)?),
+        holder: row.try_get(8)?,
+    })
+}
+
+fn entry(row: &SqliteRow) -> Result<EntryRow, StoreError> {
+    Ok(EntryRow {
+        seq: row.try_get::<i64, _>(0)?.cast_unsigned(),
+        at: Timestamp(row.try_get(1)?),
+        debit: row.try_get(2)?,
+        credit: row.try_get(3)?,
+        amount: Money(row.try_get(4)?),
+        cause: row.try_get(5)?,
+        cause_id: row.try_get(6)?,
+    })
+}

@@ -1,0 +1,102 @@
+//! Ownership on one machine: the node takes all shards at each start, with a
+//! new epoch, so that nothing of an earlier process can still be written.
+
+use sqlx::Row;
+
+use super::SqliteStore;
+use super::commit::json;
+use crate::domain::ids::{Epoch, SHARDS};
+use crate::domain::time::Timestamp;
+use crate::persistence::StoreError;
+
+/// What a node took over.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// The epoch of all shards from now on.
+    pub epoch: Epoch,
+    /// How often this node has started.
+    pub incarnation: u32,
+    /// The last sign of life of the owner before; `None` at the very first
+    /// start.
+    pub alive_at: Option<Timestamp>,
+}
+
+impl SqliteStore {
+    /// Takes all shards for `node`. When this returns, the new epoch is on
+    /// disk, and no contribution of an older one will be written.
+    ///
+    /// The caller holds the lock of the data folder.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn claim_all_shards(
+        &self,
+        node: String,
+        address: String,
+        now: Timestamp,
+    ) -> Result<Claim, StoreError> {
+        self.transaction(move |connection| {
+            Box::pin(async move {
+                let alive_at: Option<i64> = sqlx::query("SELECT max(alive_at) FROM node")
+                    .fetch_one(&mut *connection)
+                    .await?
+                    .try_get(0)?;
+                let incarnation: u32 = sqlx::query(
+                    "INSERT INTO node (id, incarnation, address, alive_at) VALUES (?1, 1, ?2, ?3) \
+                     ON CONFLICT (id) DO UPDATE SET incarnation = incarnation + 1, \
+                     address = excluded.address, alive_at = excluded.alive_at \
+                     RETURNING incarnation",
+                )
+                .bind(&node)
+                .bind(address)
+                .bind(now.0)
+                .fetch_one(&mut *connection)
+                .await?
+                .try_get(0)?;
+                let last: Option<u32> = sqlx::query("SELECT max(epoch) FROM shard")
+                    .fetch_one(&mut *connection)
+                    .await?
+                    .try_get(0)?;
+                let epoch = last.unwrap_or(0) + 1;
+                let shards: Vec<u16> = (0..SHARDS).collect();
+                sqlx::query(
+                    "INSERT INTO shard (id, owner, incarnation, epoch) \
+                     SELECT value, ?2, ?3, ?4 FROM json_each(?1) WHERE true \
+                     ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, \
+                     incarnation = excluded.incarnation, epoch = excluded.epoch",
+                )
+                .bind(json(&shards)?)
+                .bind(node)
+                .bind(incarnation)
+                .bind(epoch)
+                .execute(&mut *connection)
+                .await?;
+                Ok(Claim {
+                    epoch: Epoch(epoch),
+                    incarnation,
+                    alive_at: alive_at.map(Timestamp),
+                })
+            })
+        })
+        .await
+    }
+
+    /// Notes that `node` lives at `now`: deadlines up to here were the owner's
+    /// to keep, later ones get a grace after a restart.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn note_alive(&self, node: String, now: Timestamp) -> Result<(), StoreError> {
+        self.transaction(move |connection| {
+            Box::pin(async move {
+                sqlx::query("UPDATE node SET alive_at = ?2 WHERE id = ?1")
+                    .bind(node)
+                    .bind(now.0)
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+}
