@@ -7,7 +7,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test may panic: that is how it fails"
+    clippy::disallowed_methods,
+    reason = "a test may panic, that is how it fails; and it measures real time"
 )]
 
 mod common;
@@ -137,7 +138,9 @@ impl World {
             };
             tasks.spawn(customer.act_until(Arc::clone(&stop)));
         }
-        let more = self.random.below(u64::try_from(LOAD_MIN.as_micros()).unwrap());
+        let more = self
+            .random
+            .below(u64::try_from(LOAD_MIN.as_micros()).unwrap());
         tokio::time::sleep(LOAD_MIN + Duration::from_micros(more)).await;
         let killed_at = Instant::now();
         self.server.kill();
@@ -183,7 +186,10 @@ impl World {
             answer.assert_problem(404, "hold-not-found");
             let (user, hold_id) = (hold.user, hold.hold_id.clone());
             if !may_be_lost(&hold, killed_at) {
-                findings.insert(Finding::LostHold { user, hold_id: hold_id.clone() });
+                findings.insert(Finding::LostHold {
+                    user,
+                    hold_id: hold_id.clone(),
+                });
             }
             client.charge_recorded(&self.shared, user, PRICE * 10).await;
             let key = fresh_key();
@@ -193,11 +199,22 @@ impl World {
             let answer = client.order_body(&body).key(&key).send().await;
             if answer.status != 201 {
                 eprintln!("{}: {}", answer.what, answer.text());
-                findings.insert(Finding::HoldNotRestored { user, hold_id: hold_id.clone() });
+                findings.insert(Finding::HoldNotRestored {
+                    user,
+                    hold_id: hold_id.clone(),
+                });
             }
-            let request = Request::Order { hold_id, seats: hold.seats };
+            let request = Request::Order {
+                hold_id,
+                seats: hold.seats,
+            };
             let outcome = outcome_of(&request, &answer);
-            self.shared.lock().await.history.push(Record { user, key, request, outcome });
+            self.shared.lock().await.history.push(Record {
+                user,
+                key,
+                request,
+                outcome,
+            });
         }
         findings
     }
@@ -316,7 +333,10 @@ impl Customer {
         let Some(held) = self.hold(false).await else {
             return;
         };
-        let request = Request::Order { hold_id: held.hold_id, seats: held.seats };
+        let request = Request::Order {
+            hold_id: held.hold_id,
+            seats: held.seats,
+        };
         send_recorded(&self.client, &self.shared, self.user, request).await;
     }
 }
@@ -330,7 +350,12 @@ impl Client {
 /// Records the call as unknown before it is sent, and its outcome after.
 async fn send_recorded(client: &Client, shared: &Mutex<Shared>, user: User, request: Request) {
     let key = fresh_key();
-    let record = |outcome| Record { user, key: key.clone(), request: request.clone(), outcome };
+    let record = |outcome| Record {
+        user,
+        key: key.clone(),
+        request: request.clone(),
+        outcome,
+    };
     shared.lock().await.history.push(record(Outcome::Unknown));
     if let Ok(answer) = try_send(client, &key, &request).await {
         let outcome = outcome_of(&request, &answer);
@@ -341,14 +366,17 @@ async fn send_recorded(client: &Client, shared: &Mutex<Shared>, user: User, requ
 async fn try_send(client: &Client, key: &str, request: &Request) -> Result<Answer, reqwest::Error> {
     let call = match request {
         Request::Charge { amount } => client.post("/wallet/charges", &json!({ "amount": amount })),
-        Request::Order { hold_id, .. } => client
-            .order_body(&json!({ "hold_id": hold_id, "payment": { "method": "wallet" } })),
+        Request::Order { hold_id, .. } => {
+            client.order_body(&json!({ "hold_id": hold_id, "payment": { "method": "wallet" } }))
+        }
     };
     call.key(key).timeout(CALL_TIMEOUT).try_send().await
 }
 
 async fn send(client: &Client, key: &str, request: &Request) -> Answer {
-    try_send(client, key, request).await.expect("the server answers")
+    try_send(client, key, request)
+        .await
+        .expect("the server answers")
 }
 
 /// What an answer says for good about its key.
@@ -390,7 +418,10 @@ async fn all(client: &Client, path: &str) -> Vec<Value> {
     let mut items = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = client.get(&format!("{path}?limit=100{cursor}")).ok(200).await;
+        let page = client
+            .get(&format!("{path}?limit=100{cursor}"))
+            .ok(200)
+            .await;
         items.extend(page["items"].as_array().unwrap().iter().cloned());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -403,7 +434,10 @@ async fn seen_orders(client: &Client) -> Vec<SeenOrder> {
     let mut ticketed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for ticket in all(client, "/tickets").await {
         let text = |member: &str| ticket[member].as_str().unwrap().to_owned();
-        ticketed.entry(text("order_id")).or_default().insert(text("seat_id"));
+        ticketed
+            .entry(text("order_id"))
+            .or_default()
+            .insert(text("seat_id"));
     }
     all(client, "/orders")
         .await
@@ -440,7 +474,10 @@ async fn what_was_acknowledged_survives_kill_9() {
         world.settings.assert_audit_is_clean();
     }
     let acknowledged = world.shared.lock().await.history.acknowledged();
-    assert!(acknowledged > 10 * rounds(), "too little happened: {acknowledged}");
+    assert!(
+        acknowledged > 10 * rounds(),
+        "too little happened: {acknowledged}"
+    );
 }
 
 /// A server that answers before it commits must be found out, or the test

@@ -12,10 +12,32 @@ use std::path::{Path, PathBuf};
 
 /// What must not appear in code there.
 const FORBIDDEN: &[&str] = &[
-    "tokio", "sqlx", "axum", "ractor", "tracing", "metrics::", "std::time", "SystemTime",
-    "Instant::now", "Timestamp::now", "Zoned::now", "now_v7", "new_v4", "rand::", "rand_core",
-    "std::fs", "std::net", "std::env", "std::thread", "std::process", "async ", ".await",
-    "println!", "eprintln!", "reqwest", "hyper",
+    "tokio",
+    "sqlx",
+    "axum",
+    "ractor",
+    "tracing",
+    "metrics::",
+    "std::time",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "Zoned::now",
+    "now_v7",
+    "new_v4",
+    "rand::",
+    "rand_core",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "std::process",
+    "async ",
+    ".await",
+    "println!",
+    "eprintln!",
+    "reqwest",
+    "hyper",
 ];
 
 /// Every Rust file below `folder`.
@@ -79,7 +101,10 @@ fn the_domain_reads_no_clock_no_socket_no_store_and_no_chance() {
 #[test]
 fn an_impure_line_is_found_and_a_comment_is_not() {
     assert_eq!(impurities("use tokio::sync::mpsc;"), ["tokio"]);
-    assert_eq!(impurities("let t = std::time::Instant::now();"), ["std::time", "Instant::now"]);
+    assert_eq!(
+        impurities("let t = std::time::Instant::now();"),
+        ["std::time", "Instant::now"]
+    );
     assert_eq!(impurities("pub async fn f() {}"), ["async "]);
     assert!(impurities("// tokio is not used here\nfn f() {}").is_empty());
     assert!(impurities("fn f() {}\n#[cfg(test)]\nmod tests {\n use std::fs;\n}").is_empty());

@@ -16,8 +16,18 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Text that would mean that something internal was shown to a client.
 const INTERNALS: &[&str] = &[
-    "sql", "insert into", ".rs:", "panicked", "/tmp/", "/root/", "/work/", "/home/", "onsale.db",
-    "ractor", "backtrace", "unwrap()",
+    "sql",
+    "insert into",
+    ".rs:",
+    "panicked",
+    "/tmp/",
+    "/root/",
+    "/work/",
+    "/home/",
+    "onsale.db",
+    "ractor",
+    "backtrace",
+    "unwrap()",
 ];
 
 /// Somebody who calls the server: an address, and perhaps an access token.
@@ -296,7 +306,10 @@ impl Answer {
         assert_eq!(problem["type"], format!("/problems/{code}"), "{what}");
         for member in ["title", "detail"] {
             let text = problem[member].as_str();
-            assert!(text.is_some_and(|text| !text.is_empty()), "{what}: {member}");
+            assert!(
+                text.is_some_and(|text| !text.is_empty()),
+                "{what}: {member}"
+            );
         }
         let request_id = self.header("x-request-id").expect("X-Request-Id");
         assert_eq!(problem["request_id"], request_id, "{what}");

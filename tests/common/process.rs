@@ -214,7 +214,10 @@ fn collect(
 pub(crate) async fn sign_in(client: &Client, email: &str, password: &str) -> Client {
     let session = client
         .anonymous()
-        .post("/sessions", &json!({ "email": email, "password": password }))
+        .post(
+            "/sessions",
+            &json!({ "email": email, "password": password }),
+        )
         .ok(200)
         .await;
     client.with_token(session["access_token"].as_str().expect("a token"))

@@ -24,7 +24,7 @@ impl Show {
                 { "name": "G", "grid": { "rows": 4, "seats_per_row": 10 } },
                 { "name": "PIT", "general_admission": 20 },
             ]),
-            json!([
+            &json!([
                 { "name": "VIP", "price": 150_000, "sections": ["F1"] },
                 { "name": "R", "price": 90_000, "sections": ["G"] },
                 { "name": "STANDING", "price": 70_000, "sections": ["PIT"] },
@@ -36,7 +36,7 @@ impl Show {
     pub(crate) fn grid(rows: u32, seats_per_row: u32, price: i64) -> Self {
         Self::in_venue(
             json!([{ "name": "G", "grid": { "rows": rows, "seats_per_row": seats_per_row } }]),
-            json!([{ "name": "R", "price": price, "sections": ["G"] }]),
+            &json!([{ "name": "R", "price": price, "sections": ["G"] }]),
         )
     }
 
@@ -44,11 +44,11 @@ impl Show {
     pub(crate) fn general_admission(units: u32, price: i64) -> Self {
         Self::in_venue(
             json!([{ "name": "PIT", "general_admission": units }]),
-            json!([{ "name": "STANDING", "price": price, "sections": ["PIT"] }]),
+            &json!([{ "name": "STANDING", "price": price, "sections": ["PIT"] }]),
         )
     }
 
-    fn in_venue(sections: Value, grades: Value) -> Self {
+    fn in_venue(sections: Value, grades: &Value) -> Self {
         Self {
             sections,
             body: json!({

@@ -25,7 +25,10 @@ pub(crate) enum Request {
     /// Money into the wallet.
     Charge { amount: i64 },
     /// To buy the seats of a hold.
-    Order { hold_id: String, seats: BTreeSet<String> },
+    Order {
+        hold_id: String,
+        seats: BTreeSet<String>,
+    },
 }
 
 /// What the customer was told.
@@ -94,7 +97,11 @@ pub(crate) enum Finding {
     /// A seat belongs to two orders.
     SoldTwice { seat: String },
     /// The money in a wallet can't be what the acknowledged calls made of it.
-    WrongBalance { user: User, balance: i64, expected: i64 },
+    WrongBalance {
+        user: User,
+        balance: i64,
+        expected: i64,
+    },
     /// One key had two outcomes.
     TwoOutcomes { user: User, key: String },
     /// An order that nobody can have made.
@@ -154,7 +161,10 @@ impl History {
         findings.extend(self.wrong_balances(seen));
         let orders = confirmed(seen).map(|(_, order)| order.seats.len()).sum();
         if orders != seen.sold {
-            findings.insert(Finding::WrongSoldCount { map: seen.sold, orders });
+            findings.insert(Finding::WrongSoldCount {
+                map: seen.sold,
+                orders,
+            });
         }
         findings
     }
@@ -263,7 +273,11 @@ impl History {
             }
             let expected = charged - spent;
             if !possible.contains(&(balance - expected)) {
-                findings.insert(Finding::WrongBalance { user, balance, expected });
+                findings.insert(Finding::WrongBalance {
+                    user,
+                    balance,
+                    expected,
+                });
             }
         }
         findings

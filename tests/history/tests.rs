@@ -73,7 +73,11 @@ fn what_was_promised_and_kept_is_accepted() {
         order(0, "o", &["A-1"], ordered("1", 30)),
         order(0, "p", &["A-2"], refused("seat-unavailable")),
     ]);
-    assert!(history.check(&seen(70, vec![seen_order("1", &["A-1"], 30)])).is_empty());
+    assert!(
+        history
+            .check(&seen(70, vec![seen_order("1", &["A-1"], 30)]))
+            .is_empty()
+    );
     assert_eq!(history.acknowledged(), 2);
 }
 
@@ -102,7 +106,11 @@ fn an_unknown_call_that_was_asked_again_is_known() {
     assert!(history.check(&seen(100, vec![])).is_empty());
     assert_eq!(
         history.check(&seen(0, vec![])),
-        BTreeSet::from([Finding::WrongBalance { user: 0, balance: 0, expected: 100 }])
+        BTreeSet::from([Finding::WrongBalance {
+            user: 0,
+            balance: 0,
+            expected: 100
+        }])
     );
 }
 
@@ -112,7 +120,10 @@ fn a_lost_order_is_found() {
         charge("c", 100, Outcome::Charged),
         order(0, "o", &["A-1"], ordered("1", 30)),
     ]);
-    let lost = Finding::LostOrder { user: 0, order_id: "1".to_owned() };
+    let lost = Finding::LostOrder {
+        user: 0,
+        order_id: "1".to_owned(),
+    };
     assert!(history.check(&seen(100, vec![])).contains(&lost));
     // Another seat, another price or another state is not what was promised.
     for changed in [
@@ -135,7 +146,11 @@ fn a_lost_charge_is_found() {
     ]);
     assert_eq!(
         history.check(&seen(100, vec![])),
-        BTreeSet::from([Finding::WrongBalance { user: 0, balance: 100, expected: 150 }])
+        BTreeSet::from([Finding::WrongBalance {
+            user: 0,
+            balance: 100,
+            expected: 150
+        }])
     );
 }
 
@@ -176,7 +191,9 @@ fn a_double_sale_is_found() {
         sold: 2,
     };
     let findings = history.check(&observation);
-    assert!(findings.contains(&Finding::SoldTwice { seat: "A-2".to_owned() }));
+    assert!(findings.contains(&Finding::SoldTwice {
+        seat: "A-2".to_owned()
+    }));
     assert!(findings.contains(&Finding::WrongSoldCount { map: 2, orders: 3 }));
 }
 
@@ -217,10 +234,16 @@ fn an_order_that_nobody_made_is_found() {
     let one = seen(0, vec![seen_order("1", &["A-1"], 0)]);
     assert!(history.check(&one).is_empty());
     // The unknown request explains one order, not two, and the refusal none.
-    let two = seen(0, vec![seen_order("1", &["A-1"], 0), seen_order("2", &["A-2"], 0)]);
+    let two = seen(
+        0,
+        vec![seen_order("1", &["A-1"], 0), seen_order("2", &["A-2"], 0)],
+    );
     assert_eq!(
         history.check(&two),
-        BTreeSet::from([Finding::UnknownOrder { user: 0, order_id: "2".to_owned() }])
+        BTreeSet::from([Finding::UnknownOrder {
+            user: 0,
+            order_id: "2".to_owned()
+        }])
     );
 }
 

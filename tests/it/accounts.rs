@@ -14,7 +14,10 @@ fn fresh_email() -> String {
 
 async fn session_of(client: &Client, email: &str) -> Value {
     client
-        .post("/sessions", &json!({ "email": email, "password": PASSWORD }))
+        .post(
+            "/sessions",
+            &json!({ "email": email, "password": PASSWORD }),
+        )
         .ok(200)
         .await
 }
@@ -59,7 +62,10 @@ async fn an_email_has_one_account() {
     let anyone = TestServer::shared().await.anyone();
     let body = json!({ "email": fresh_email(), "password": PASSWORD, "name": "First" });
     anyone.post("/users", &body).ok(201).await;
-    anyone.post("/users", &body).problem(409, "email-taken").await;
+    anyone
+        .post("/users", &body)
+        .problem(409, "email-taken")
+        .await;
     let mut shouted = body.clone();
     shouted["email"] = text(&body, "email").to_uppercase().into();
     anyone
@@ -82,7 +88,10 @@ async fn a_wrong_password_and_an_unknown_email_look_the_same() {
     let mut answers = Vec::new();
     for email in [email, fresh_email()] {
         let mut problem = anyone
-            .post("/sessions", &json!({ "email": email, "password": "wrong one" }))
+            .post(
+                "/sessions",
+                &json!({ "email": email, "password": "wrong one" }),
+            )
             .problem(401, "bad-credentials")
             .await;
         problem["request_id"] = Value::Null;
@@ -302,7 +311,10 @@ async fn an_admin_changes_roles_and_that_ends_sessions() {
         .await;
     server
         .admin()
-        .put(&format!("/admin/users/{id}/roles"), &json!({ "roles": ["root"] }))
+        .put(
+            &format!("/admin/users/{id}/roles"),
+            &json!({ "roles": ["root"] }),
+        )
         .problem(422, "invalid-request")
         .await;
 }
@@ -328,7 +340,10 @@ async fn a_person_can_rename_export_and_delete_oneself_and_the_orders_stay() {
     let answer = user.delete("/me").send().await;
     assert!(matches!(answer.status, 200 | 204), "{}", answer.text());
     anyone
-        .post("/sessions", &json!({ "email": email, "password": PASSWORD }))
+        .post(
+            "/sessions",
+            &json!({ "email": email, "password": PASSWORD }),
+        )
         .problem(401, "bad-credentials")
         .await;
     let map = anyone.map(&scene.timetable).await;

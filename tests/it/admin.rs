@@ -54,11 +54,19 @@ async fn a_venue_with_something_wrong_is_refused() {
         venue(json!([{ "name": "A", "general_admission": u64::MAX }])),
         venue(json!([{ "name": "A", "general_admission": 1.5 }])),
         venue(json!([{ "name": "A", "grid": { "rows": 0, "seats_per_row": 1 } }])),
-        venue(json!([{ "name": "A", "grid": { "rows": 4_000_000_000u32, "seats_per_row": 4_000_000_000u32 } }])),
-        venue(json!([{ "name": "A", "grid": { "rows": 1, "seats_per_row": 1 }, "general_admission": 5 }])),
-        venue(json!([{ "name": "A", "general_admission": 5 }, { "name": "A", "general_admission": 5 }])),
+        venue(
+            json!([{ "name": "A", "grid": { "rows": 4_000_000_000u32, "seats_per_row": 4_000_000_000u32 } }]),
+        ),
+        venue(
+            json!([{ "name": "A", "grid": { "rows": 1, "seats_per_row": 1 }, "general_admission": 5 }]),
+        ),
+        venue(
+            json!([{ "name": "A", "general_admission": 5 }, { "name": "A", "general_admission": 5 }]),
+        ),
         venue(json!([{ "name": "A", "rows": [] }])),
-        venue(json!([{ "name": "A", "rows": [{ "name": "1", "seats": 2 }, { "name": "1", "seats": 2 }] }])),
+        venue(
+            json!([{ "name": "A", "rows": [{ "name": "1", "seats": 2 }, { "name": "1", "seats": 2 }] }]),
+        ),
         venue(json!([{ "name": "A", "rows": [{ "name": "a-b", "seats": 2 }] }])),
         json!({ "name": "V", "time_zone": "Mars/Olympus", "sections": [{ "name": "A", "general_admission": 5 }] }),
         json!({ "name": "a\u{0}", "sections": [{ "name": "A", "general_admission": 5 }] }),
@@ -98,7 +106,10 @@ async fn a_performance_with_something_wrong_is_refused_by_field() {
         ("opens_at", json!("9999999-01-01T00:00:00Z")),
         ("grades", json!([])),
         ("grades", grade(&|g| g[0]["price"] = json!(-1))),
-        ("grades", grade(&|g| g[0]["price"] = json!(i64::MAX as u64 + 1))),
+        (
+            "grades",
+            grade(&|g| g[0]["price"] = json!(i64::MAX as u64 + 1)),
+        ),
         ("grades", grade(&|g| g[0]["price"] = json!(1.5))),
         ("grades", grade(&|g| g[0]["sections"] = json!(["NOWHERE"]))),
         ("grades", grade(&|g| g[1]["sections"] = json!(["F1"]))),
@@ -111,9 +122,18 @@ async fn a_performance_with_something_wrong_is_refused_by_field() {
         ("limits", json!({ "hold_ttl_secs": 5 })),
         ("limits", json!({ "payment_ttl_seconds": -1 })),
         ("queue", json!({ "preset": "no-such-park" })),
-        ("queue", json!({ "admit": { "count": 0, "every_seconds": 10 } })),
-        ("timetables", json!([{ "starts_at": in_seconds(-60), "doors_at": in_seconds(-120) }])),
-        ("timetables", json!([{ "starts_at": in_seconds(DAY), "doors_at": in_seconds(DAY + 1) }])),
+        (
+            "queue",
+            json!({ "admit": { "count": 0, "every_seconds": 10 } }),
+        ),
+        (
+            "timetables",
+            json!([{ "starts_at": in_seconds(-60), "doors_at": in_seconds(-120) }]),
+        ),
+        (
+            "timetables",
+            json!([{ "starts_at": in_seconds(DAY), "doors_at": in_seconds(DAY + 1) }]),
+        ),
         ("surprise", json!(1)),
     ];
     for (field, value) in wrong {
@@ -140,11 +160,20 @@ async fn an_organizer_sees_and_changes_only_what_is_theirs() {
     let scene = Show::small().open(&mine).await;
     let path = format!("/admin/performances/{}", scene.performance);
     let change = json!({ "title": "Changed" });
-    other.patch(&path, &change).problem(404, "performance-not-found").await;
-    other.delete(&path).problem(404, "performance-not-found").await;
+    other
+        .patch(&path, &change)
+        .problem(404, "performance-not-found")
+        .await;
+    other
+        .delete(&path)
+        .problem(404, "performance-not-found")
+        .await;
     let seats = json!({ "seat_ids": ["F1-A-1"] });
     other
-        .post(&format!("/admin/timetables/{}/blocks", scene.timetable), &seats)
+        .post(
+            &format!("/admin/timetables/{}/blocks", scene.timetable),
+            &seats,
+        )
         .problem(404, "timetable-not-found")
         .await;
     let body = {
@@ -154,8 +183,14 @@ async fn an_organizer_sees_and_changes_only_what_is_theirs() {
     };
     let answer = other.post("/admin/performances", &body).send().await;
     assert_eq!(answer.status, 404, "another's venue: {}", answer.text());
-    assert_eq!(list(&other.get("/admin/performances").ok(200).await, "items").len(), 0);
-    assert_eq!(list(&mine.get("/admin/performances").ok(200).await, "items").len(), 1);
+    assert_eq!(
+        list(&other.get("/admin/performances").ok(200).await, "items").len(),
+        0
+    );
+    assert_eq!(
+        list(&mine.get("/admin/performances").ok(200).await, "items").len(),
+        1
+    );
     mine.patch(&path, &change).ok(200).await;
     server
         .admin()
@@ -271,7 +306,10 @@ async fn a_date_can_be_added() {
     assert_eq!(list(&detail, "timetables").len(), 2);
     server
         .admin()
-        .post(&path, &json!({ "starts_at": in_seconds(-5), "doors_at": in_seconds(-5) }))
+        .post(
+            &path,
+            &json!({ "starts_at": in_seconds(-5), "doors_at": in_seconds(-5) }),
+        )
         .problem(422, "invalid-request")
         .await;
 }
@@ -284,7 +322,11 @@ async fn blocked_seats_are_off_sale_until_they_are_put_back() {
     let path = format!("/admin/timetables/{}/blocks", scene.timetable);
     let seats = json!({ "seat_ids": ["F1-A-1", "F1-A-2"] });
     let answer = admin.post(&path, &seats).send().await;
-    assert!(matches!(answer.status, 200 | 201 | 204), "{}", answer.text());
+    assert!(
+        matches!(answer.status, 200 | 201 | 204),
+        "{}",
+        answer.text()
+    );
     let map = server.anyone().map(&scene.timetable).await;
     assert_map_adds_up(&map);
     assert!(text(&map, "statuses").starts_with("XXA"));
@@ -302,7 +344,10 @@ async fn blocked_seats_are_off_sale_until_they_are_put_back() {
         .problem(422, "unknown-seat")
         .await;
     let answer = admin
-        .call(reqwest::Method::DELETE, &format!("/admin/timetables/{}/blocks", scene.timetable))
+        .call(
+            reqwest::Method::DELETE,
+            &format!("/admin/timetables/{}/blocks", scene.timetable),
+        )
         .json(&json!({ "seat_ids": ["F1-A-2"] }))
         .send()
         .await;
@@ -341,15 +386,28 @@ async fn creating_twice_under_one_key_makes_one() {
     let organizer = server.organizer();
     let key = fresh_key();
     let venue = json!({ "name": "V", "sections": Show::small().sections });
-    let first = organizer.post("/admin/venues", &venue).key(&key).ok(201).await;
-    let again = organizer.post("/admin/venues", &venue).key(&key).send().await;
+    let first = organizer
+        .post("/admin/venues", &venue)
+        .key(&key)
+        .ok(201)
+        .await;
+    let again = organizer
+        .post("/admin/venues", &venue)
+        .key(&key)
+        .send()
+        .await;
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     assert_eq!(again.json()["venue_id"], first["venue_id"]);
 
     let mut body = Show::small().body;
     body["venue_id"] = first["venue_id"].clone();
     let key = fresh_key();
-    let calls = (0..5).map(|_| organizer.post("/admin/performances", &body).key(&key).send());
+    let calls = (0..5).map(|_| {
+        organizer
+            .post("/admin/performances", &body)
+            .key(&key)
+            .send()
+    });
     for answer in futures_util::future::join_all(calls).await {
         assert!(matches!(answer.status, 201 | 409), "{}", answer.text());
     }
@@ -361,7 +419,10 @@ async fn creating_twice_under_one_key_makes_one() {
 async fn the_actors_can_be_observed_by_admins() {
     let server = TestServer::shared().await;
     let scene = server.small().await;
-    server.buyer().hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    server
+        .buyer()
+        .hold_seats(&scene.timetable, &["F1-A-1"])
+        .await;
     let page = server.admin().get("/admin/actors").ok(200).await;
     let items = list(&page, "items");
     assert!(!items.is_empty());

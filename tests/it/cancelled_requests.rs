@@ -13,7 +13,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use uuid::Uuid;
 
 use crate::common::random::Random;
-use crate::harness::{Client, Scene, Show, TestServer, assert_map_adds_up, fresh_key, list, number};
+use crate::harness::{
+    Client, Scene, Show, TestServer, assert_map_adds_up, fresh_key, list, number,
+};
 
 /// Requests that are dropped in mid-flight.
 const DROPPED: usize = 3_000;
@@ -36,7 +38,10 @@ async fn drop_one(buyer: Client, scene: Scene, mut random: Random) {
             .post("/wallet/charges", &json!({ "amount": 1 }))
             .key(&fresh_key()),
         1 => buyer.hold(&scene.timetable, &json!({ "seat_ids": [seat] })),
-        2 => buyer.hold(&scene.timetable, &json!({ "best_available": { "count": 1 } })),
+        2 => buyer.hold(
+            &scene.timetable,
+            &json!({ "best_available": { "count": 1 } }),
+        ),
         3 => buyer.order(&Uuid::now_v7().to_string()),
         4 => buyer.post(
             "/admin/venues",
@@ -44,7 +49,10 @@ async fn drop_one(buyer: Client, scene: Scene, mut random: Random) {
         ),
         5 => {
             let hold = buyer
-                .hold(&scene.timetable, &json!({ "best_available": { "count": 1 } }))
+                .hold(
+                    &scene.timetable,
+                    &json!({ "best_available": { "count": 1 } }),
+                )
                 .try_send()
                 .await;
             match hold {
@@ -72,7 +80,11 @@ async fn requests_dropped_by_the_thousand_hide_nothing_that_is_acknowledged_late
     let mut buyers = Vec::new();
     for index in 0..BUYERS {
         // Some may administer, so that the catalogue's writes are dropped too.
-        let buyer = if index % 4 == 0 { server.admin() } else { server.buyer() };
+        let buyer = if index % 4 == 0 {
+            server.admin()
+        } else {
+            server.buyer()
+        };
         buyer.charge(1_000_000).await;
         buyers.push(buyer);
     }
@@ -82,7 +94,11 @@ async fn requests_dropped_by_the_thousand_hide_nothing_that_is_acknowledged_late
             tasks.join_next().await.unwrap().unwrap();
         }
         let random = Random::seeded(seed.wrapping_add(index as u64));
-        tasks.spawn(drop_one(buyers[index % BUYERS].clone(), scene.clone(), random));
+        tasks.spawn(drop_one(
+            buyers[index % BUYERS].clone(),
+            scene.clone(),
+            random,
+        ));
     }
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
@@ -96,7 +112,10 @@ async fn requests_dropped_by_the_thousand_hide_nothing_that_is_acknowledged_late
     let mut orders = Vec::new();
     for _ in 0..20 {
         let hold = buyer
-            .hold(&scene.timetable, &json!({ "best_available": { "count": 1 } }))
+            .hold(
+                &scene.timetable,
+                &json!({ "best_available": { "count": 1 } }),
+            )
             .ok(201)
             .await;
         let order = buyer.order(hold["hold_id"].as_str().unwrap()).ok(201).await;
@@ -127,7 +146,10 @@ async fn assert_others_see(server: &TestServer, orders: &[Value], venue: &Value)
     let options = SqliteConnectOptions::new()
         .filename(server.folder().join("onsale.db"))
         .read_only(true);
-    let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+    let pool = SqlitePoolOptions::new()
+        .connect_with(options)
+        .await
+        .unwrap();
     let id_of = |value: &Value| -> Vec<u8> {
         let id: Uuid = value.as_str().unwrap().parse().unwrap();
         id.as_bytes().to_vec()
@@ -146,7 +168,10 @@ async fn assert_others_see(server: &TestServer, orders: &[Value], venue: &Value)
         .await
         .unwrap();
     // Each of the charges, and each order's price.
-    assert!(charged >= ACKNOWLEDGED as i64, "{charged} transfers are visible");
+    assert!(
+        charged >= ACKNOWLEDGED as i64,
+        "{charged} transfers are visible"
+    );
     sqlx::query("SELECT 1 FROM venue WHERE id = ?")
         .bind(id_of(&venue["venue_id"]))
         .fetch_one(&pool)

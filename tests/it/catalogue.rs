@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{
-    Client, DAY, Show, TestServer, eventually, in_seconds, list, number, text,
-};
+use crate::harness::{Client, DAY, Show, TestServer, eventually, in_seconds, list, number, text};
 use std::time::Duration;
 
 /// A slug that no other test uses.
@@ -85,7 +83,11 @@ async fn lists_filter_sort_and_page() {
     );
     let from = in_seconds(33 * DAY);
     assert_eq!(
-        titles(&anyone, &of(&format!("&from={from}&to={}", in_seconds(37 * DAY)))).await,
+        titles(
+            &anyone,
+            &of(&format!("&from={from}&to={}", in_seconds(37 * DAY)))
+        )
+        .await,
         ["Gamma"]
     );
 
@@ -128,8 +130,19 @@ async fn a_list_item_has_the_members_of_the_contract() {
     assert_eq!(page["next_cursor"], Value::Null);
     let item = &list(&page, "items")[0];
     for member in [
-        "performance_id", "title", "cast", "category", "status", "venue_name", "opens_at",
-        "closes_at", "first_starts_at", "last_starts_at", "price_from", "currency", "view_count",
+        "performance_id",
+        "title",
+        "cast",
+        "category",
+        "status",
+        "venue_name",
+        "opens_at",
+        "closes_at",
+        "first_starts_at",
+        "last_starts_at",
+        "price_from",
+        "currency",
+        "view_count",
         "poster_url",
     ] {
         assert!(item.get(member).is_some(), "{member} in {item}");
@@ -166,7 +179,13 @@ async fn timetables_can_be_read_alone() {
         .get(&format!("/timetables/{}", scene.timetable))
         .ok(200)
         .await;
-    for member in ["timetable_id", "starts_at", "doors_at", "capacity", "available"] {
+    for member in [
+        "timetable_id",
+        "starts_at",
+        "doors_at",
+        "capacity",
+        "available",
+    ] {
         assert_eq!(alone[member], items[0][member], "{member}");
     }
     assert_eq!(alone["performance_id"], scene.performance);
@@ -208,13 +227,21 @@ async fn the_layout_lists_every_seat_in_map_order_and_rarely_changes() {
     assert_eq!(sections[2]["units"], 20);
     assert_eq!(sections[2]["price"], 70_000);
 
-    let again = anyone.get(&path).header("if-none-match", &etag).send().await;
+    let again = anyone
+        .get(&path)
+        .header("if-none-match", &etag)
+        .send()
+        .await;
     assert_eq!((again.status, again.body.len()), (304, 0));
     // Sales don't change it.
     let buyer = server.buyer_with_money(1_000_000).await;
     let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
     buyer.order(text(&hold, "hold_id")).ok(201).await;
-    let again = anyone.get(&path).header("if-none-match", &etag).send().await;
+    let again = anyone
+        .get(&path)
+        .header("if-none-match", &etag)
+        .send()
+        .await;
     assert_eq!(again.status, 304);
     let map = anyone.map(&scene.timetable).await;
     assert_eq!(
@@ -262,7 +289,9 @@ async fn public_reads_have_an_etag_and_last_a_second() {
     ] {
         let answer = anyone.get(&path).send().await;
         answer.assert_status(200);
-        let etag = answer.header("etag").unwrap_or_else(|| panic!("{path}: no ETag"));
+        let etag = answer
+            .header("etag")
+            .unwrap_or_else(|| panic!("{path}: no ETag"));
         let caching = answer.header("cache-control").unwrap_or_default();
         assert!(caching.contains("max-age=1"), "{path}: {caching}");
         // Others change the catalogue meanwhile, so only an unchanged one is 304.
@@ -306,7 +335,11 @@ async fn a_view_counts_once_a_day_a_user_and_makes_the_ranking() {
             .get(&format!("/performances/ranking?{wrong}"))
             .send()
             .await;
-        assert!(matches!(answer.status, 400 | 422), "{wrong}: {}", answer.status);
+        assert!(
+            matches!(answer.status, 400 | 422),
+            "{wrong}: {}",
+            answer.status
+        );
         answer.assert_any_problem();
     }
 }
@@ -339,15 +372,17 @@ async fn a_performance_is_sold_out_when_nothing_is_available_or_held() {
         .hold_seats(&scene.timetable, &["G-A-1", "G-A-2"])
         .await;
     assert_eq!(scene.read(&anyone).await["status"], "on_sale", "held only");
-    buyer
-        .order(text(&hold, "hold_id"))
-        .ok(201)
-        .await;
+    buyer.order(text(&hold, "hold_id")).ok(201).await;
     let detail = scene.read(&anyone).await;
     assert_eq!(detail["status"], "sold_out");
     assert_eq!(detail["timetables"][0]["available"], 0);
     assert_eq!(
-        titles(&anyone, &format!("category={}&status=sold_out", text(&detail, "category"))).await.len(),
+        titles(
+            &anyone,
+            &format!("category={}&status=sold_out", text(&detail, "category"))
+        )
+        .await
+        .len(),
         1
     );
 }

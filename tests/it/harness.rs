@@ -107,10 +107,6 @@ impl TestServer {
         self.folder.path()
     }
 
-    pub(crate) fn app(&self) -> &Arc<App> {
-        &self.app
-    }
-
     /// Nobody in particular.
     pub(crate) fn anyone(&self) -> Client {
         self.anyone.clone()

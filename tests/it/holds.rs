@@ -34,7 +34,14 @@ async fn a_hold_reads_as_the_contract_says() {
         .get(&format!("/holds/{}", text(&hold, "hold_id")))
         .ok(200)
         .await;
-    for member in ["hold_id", "timetable_id", "seats", "amount", "currency", "expires_at"] {
+    for member in [
+        "hold_id",
+        "timetable_id",
+        "seats",
+        "amount",
+        "currency",
+        "expires_at",
+    ] {
         assert_eq!(read[member], hold[member], "{member}");
     }
     let mine = buyer.get("/me/holds").ok(200).await;
@@ -49,12 +56,17 @@ async fn a_hold_is_all_or_nothing_and_names_the_taken_seats() {
     let server = TestServer::shared().await;
     let scene = server.small().await;
     let (first, second) = (server.buyer(), server.buyer());
-    first.hold_seats(&scene.timetable, &["F1-A-2", "F1-A-3"]).await;
+    first
+        .hold_seats(&scene.timetable, &["F1-A-2", "F1-A-3"])
+        .await;
     let before = server.anyone().map(&scene.timetable).await;
     // One's own held seats are taken too.
     for buyer in [&first, &second] {
         let problem = buyer
-            .hold(&scene.timetable, &json!({ "seat_ids": ["F1-A-1", "F1-A-2"] }))
+            .hold(
+                &scene.timetable,
+                &json!({ "seat_ids": ["F1-A-1", "F1-A-2"] }),
+            )
             .problem(409, "seat-unavailable")
             .await;
         assert_eq!(problem["seat_ids"], json!(["F1-A-2"]));
@@ -70,20 +82,29 @@ async fn seats_can_be_added_and_dropped() {
     let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
     let path = format!("/holds/{}", text(&hold, "hold_id"));
     let bigger = buyer
-        .post(&format!("{path}/seats"), &json!({ "seat_ids": ["F1-A-2", "F1-A-3"] }))
+        .post(
+            &format!("{path}/seats"),
+            &json!({ "seat_ids": ["F1-A-2", "F1-A-3"] }),
+        )
         .ok(200)
         .await;
     assert_eq!(seat_ids(&bigger), ["F1-A-1", "F1-A-2", "F1-A-3"]);
     assert_eq!(bigger["expires_at"], hold["expires_at"]);
     assert_eq!(bigger["amount"], 450_000);
     buyer
-        .post(&format!("{path}/seats"), &json!({ "seat_ids": ["F1-A-4", "F1-A-5"] }))
+        .post(
+            &format!("{path}/seats"),
+            &json!({ "seat_ids": ["F1-A-4", "F1-A-5"] }),
+        )
         .problem(422, "seat-limit-exceeded")
         .await;
     let smaller = buyer.delete(&format!("{path}/seats/F1-A-2")).ok(200).await;
     assert_eq!(seat_ids(&smaller), ["F1-A-1", "F1-A-3"]);
     assert_eq!(smaller["amount"], 300_000);
-    server.buyer().hold_seats(&scene.timetable, &["F1-A-2"]).await;
+    server
+        .buyer()
+        .hold_seats(&scene.timetable, &["F1-A-2"])
+        .await;
     buyer.delete(&format!("{path}/seats/F1-A-1")).ok(200).await;
     buyer.delete(&format!("{path}/seats/F1-A-3")).ok(204).await;
     assert_eq!(buyer.get(&path).send().await.status, 404);
@@ -99,8 +120,14 @@ async fn a_release_frees_the_seats_at_once_and_can_be_repeated() {
     let path = format!("/holds/{}", text(&hold, "hold_id"));
     buyer.delete(&path).ok(204).await;
     buyer.delete(&path).ok(204).await;
-    server.buyer().hold_seats(&scene.timetable, &["F1-A-1"]).await;
-    assert_eq!(list(&buyer.get("/me/holds").ok(200).await, "items").len(), 0);
+    server
+        .buyer()
+        .hold_seats(&scene.timetable, &["F1-A-1"])
+        .await;
+    assert_eq!(
+        list(&buyer.get("/me/holds").ok(200).await, "items").len(),
+        0
+    );
     // A late repetition doesn't touch the next one's hold.
     buyer.delete(&path).ok(204).await;
     assert_eq!(server.anyone().map(&scene.timetable).await["held"], 1);
@@ -110,7 +137,10 @@ async fn a_release_frees_the_seats_at_once_and_can_be_repeated() {
 async fn somebody_elses_hold_does_not_exist() {
     let server = TestServer::shared().await;
     let scene = server.small().await;
-    let hold = server.buyer().hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    let hold = server
+        .buyer()
+        .hold_seats(&scene.timetable, &["F1-A-1"])
+        .await;
     let path = format!("/holds/{}", text(&hold, "hold_id"));
     let thief = server.buyer_with_money(1_000_000).await;
     thief.get(&path).problem(404, "hold-not-found").await;
@@ -210,7 +240,10 @@ async fn a_sale_has_a_window() {
     let hold = rich.hold_seats(&closing.timetable, &["F1-A-1"]).await;
     let problem = eventually("the end of the sale", Duration::from_secs(10), async || {
         let answer = buyer
-            .hold(&closing.timetable, &json!({ "best_available": { "count": 1 } }))
+            .hold(
+                &closing.timetable,
+                &json!({ "best_available": { "count": 1 } }),
+            )
             .send()
             .await;
         match answer.status {
@@ -257,10 +290,19 @@ async fn refusals_come_in_the_order_of_the_contract() {
         .hold(&closed.timetable, &json!({ "seat_ids": [] }))
         .problem(422, "invalid-request")
         .await;
-    buyer.hold(&closed.timetable, &five).problem(409, "sale-not-open").await;
+    buyer
+        .hold(&closed.timetable, &five)
+        .problem(409, "sale-not-open")
+        .await;
     // limit, then unknown seats
-    buyer.hold(&open.timetable, &five).problem(422, "seat-limit-exceeded").await;
-    server.buyer().hold_seats(&open.timetable, &["F1-A-1"]).await;
+    buyer
+        .hold(&open.timetable, &five)
+        .problem(422, "seat-limit-exceeded")
+        .await;
+    server
+        .buyer()
+        .hold_seats(&open.timetable, &["F1-A-1"])
+        .await;
     // unknown seats, then availability
     let problem = buyer
         .hold(
@@ -269,7 +311,10 @@ async fn refusals_come_in_the_order_of_the_contract() {
         )
         .problem(422, "unknown-seat")
         .await;
-    let mut named: Vec<&str> = list(&problem, "seat_ids").iter().map(|v| v.as_str().unwrap()).collect();
+    let mut named: Vec<&str> = list(&problem, "seat_ids")
+        .iter()
+        .map(|v| v.as_str().unwrap())
+        .collect();
     named.sort_unstable();
     assert_eq!(named, ["F1-A-99", "PIT-000001"]);
 }
@@ -314,7 +359,10 @@ async fn the_best_available_seats_are_side_by_side_and_of_the_wanted_kind() {
         (json!({ "count": 3 }), ""),
         (json!({ "count": 2, "grade": "R" }), "G-"),
         (json!({ "count": 4, "section": "F1" }), "F1-"),
-        (json!({ "count": 2, "grade": null, "section": null, "adjacent": true }), ""),
+        (
+            json!({ "count": 2, "grade": null, "section": null, "adjacent": true }),
+            "",
+        ),
     ] {
         let hold = server
             .buyer()
@@ -339,7 +387,9 @@ async fn the_best_available_seats_are_side_by_side_and_of_the_wanted_kind() {
 #[tokio::test]
 async fn seats_that_are_not_together_are_refused_or_taken_as_wished() {
     let server = TestServer::shared().await;
-    let scene = server.open(&Show::grid(2, 3, 1_000).limit("max_seats_per_user", 6)).await;
+    let scene = server
+        .open(&Show::grid(2, 3, 1_000).limit("max_seats_per_user", 6))
+        .await;
     let buyer = server.buyer();
     let wish = |count: u32, adjacent: bool| json!({ "best_available": { "count": count, "adjacent": adjacent } });
     let problem = buyer
@@ -390,7 +440,9 @@ async fn general_admission_takes_units_of_a_section_without_seats() {
 #[tokio::test]
 async fn an_expired_hold_frees_its_seats_in_time() {
     let server = TestServer::shared().await;
-    let scene = server.open(&Show::small().limit("hold_ttl_seconds", 1)).await;
+    let scene = server
+        .open(&Show::small().limit("hold_ttl_seconds", 1))
+        .await;
     let buyer = server.buyer_with_money(1_000_000).await;
     let asked = Instant::now();
     let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
@@ -404,12 +456,18 @@ async fn an_expired_hold_frees_its_seats_in_time() {
         (answer.status == 201).then_some(())
     })
     .await;
-    assert!(asked.elapsed() >= ttl, "a hold is nobody else's before its deadline");
+    assert!(
+        asked.elapsed() >= ttl,
+        "a hold is nobody else's before its deadline"
+    );
     buyer
         .order(text(&hold, "hold_id"))
         .problem(409, "hold-expired")
         .await;
-    assert_eq!(list(&buyer.get("/me/holds").ok(200).await, "items").len(), 0);
+    assert_eq!(
+        list(&buyer.get("/me/holds").ok(200).await, "items").len(),
+        0
+    );
     // The map sees an expiry that nobody asked about.
     eventually("the map is free again", limit, async || {
         let map = server.anyone().map(&scene.timetable).await;
@@ -438,8 +496,16 @@ async fn behind_a_waiting_room_nothing_is_held_or_shown_without_a_pass() {
             .await;
     }
     buyer.get(&seats).problem(403, "queue-pass-required").await;
-    server.anyone().get(&seats).problem(403, "queue-pass-required").await;
-    let answer = buyer.get(&seats).header("queue-pass", "forged").send().await;
+    server
+        .anyone()
+        .get(&seats)
+        .problem(403, "queue-pass-required")
+        .await;
+    let answer = buyer
+        .get(&seats)
+        .header("queue-pass", "forged")
+        .send()
+        .await;
     assert_eq!(answer.status, 403, "{}", answer.text());
     // Layout, availability and the catalogue stay open; the map for admins.
     for path in ["layout", "availability"] {
@@ -449,7 +515,11 @@ async fn behind_a_waiting_room_nothing_is_held_or_shown_without_a_pass() {
             .await;
     }
     server.admin().get(&seats).ok(200).await;
-    server.organizer().get(&seats).problem(403, "queue-pass-required").await;
+    server
+        .organizer()
+        .get(&seats)
+        .problem(403, "queue-pass-required")
+        .await;
 }
 
 #[tokio::test]
@@ -484,7 +554,10 @@ async fn a_queue_set_during_the_sale_also_stops_orders_and_additions_without_a_p
 async fn a_hold_that_never_was_is_not_found() {
     let buyer = TestServer::shared().await.buyer();
     let id = Uuid::now_v7();
-    buyer.get(&format!("/holds/{id}")).problem(404, "hold-not-found").await;
+    buyer
+        .get(&format!("/holds/{id}"))
+        .problem(404, "hold-not-found")
+        .await;
     buyer
         .hold(&id.to_string(), &json!({ "seat_ids": ["F1-A-1"] }))
         .problem(404, "timetable-not-found")

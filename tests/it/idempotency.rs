@@ -167,12 +167,20 @@ async fn a_key_is_1_to_255_visible_ascii_characters() {
             .header("idempotency-key", &wrong)
             .send()
             .await;
-        assert!(matches!(answer.status, 400 | 422), "{wrong:?}: {}", answer.text());
+        assert!(
+            matches!(answer.status, 400 | 422),
+            "{wrong:?}: {}",
+            answer.text()
+        );
         answer.assert_any_problem();
     }
     assert_eq!(buyer.balance().await, 0);
     for good in ["!".to_owned(), "~".repeat(255)] {
-        buyer.post("/wallet/charges", &body).key(&good).ok(201).await;
+        buyer
+            .post("/wallet/charges", &body)
+            .key(&good)
+            .ok(201)
+            .await;
     }
 }
 
@@ -225,7 +233,11 @@ async fn keys_survive_a_restart() {
     let buyer = server.buyer();
     let token = buyer.token().to_owned();
     let charge = json!({ "amount": 100 });
-    let first = buyer.post("/wallet/charges", &charge).key("c").ok(201).await;
+    let first = buyer
+        .post("/wallet/charges", &charge)
+        .key("c")
+        .ok(201)
+        .await;
     let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
     let order = json!({ "hold_id": hold["hold_id"], "payment": { "method": "wallet" } });
     buyer

@@ -6,7 +6,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test may panic: that is how it fails"
+    clippy::disallowed_methods,
+    reason = "a test may panic, that is how it fails; and it measures real time"
 )]
 
 #[path = "../common/mod.rs"]

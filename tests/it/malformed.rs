@@ -31,7 +31,11 @@ const MIB: usize = 1_024 * KIB;
 fn routes(scene: &Scene) -> Vec<Route> {
     let id = Uuid::now_v7();
     let route = |method: Method, path: String, good: Value, admin: bool| Route {
-        body_max: if path == "/admin/venues" { 8 * MIB } else { 64 * KIB },
+        body_max: if path == "/admin/venues" {
+            8 * MIB
+        } else {
+            64 * KIB
+        },
         method,
         path,
         good,
@@ -42,25 +46,64 @@ fn routes(scene: &Scene) -> Vec<Route> {
     let timetable = &scene.timetable;
     let performance = &scene.performance;
     vec![
-        post("/users", json!({ "email": "a@example.com", "password": "a long password", "name": "A" })),
-        post("/sessions", json!({ "email": "a@example.com", "password": "a long password" })),
+        post(
+            "/users",
+            json!({ "email": "a@example.com", "password": "a long password", "name": "A" }),
+        ),
+        post(
+            "/sessions",
+            json!({ "email": "a@example.com", "password": "a long password" }),
+        ),
         post("/sessions/refresh", json!({ "refresh_token": "x" })),
-        post(&format!("/timetables/{timetable}/holds"), json!({ "seat_ids": ["F1-A-1"] })),
-        post(&format!("/holds/{id}/seats"), json!({ "seat_ids": ["F1-A-1"] })),
-        post("/orders", json!({ "hold_id": id, "payment": { "method": "wallet" } })),
+        post(
+            &format!("/timetables/{timetable}/holds"),
+            json!({ "seat_ids": ["F1-A-1"] }),
+        ),
+        post(
+            &format!("/holds/{id}/seats"),
+            json!({ "seat_ids": ["F1-A-1"] }),
+        ),
+        post(
+            "/orders",
+            json!({ "hold_id": id, "payment": { "method": "wallet" } }),
+        ),
         post("/wallet/charges", json!({ "amount": 5 })),
-        route(Method::PATCH, "/me".to_owned(), json!({ "name": "A" }), false),
-        admin(Method::POST, "/admin/venues".to_owned(), json!({ "name": "V", "sections": Show::small().sections })),
+        route(
+            Method::PATCH,
+            "/me".to_owned(),
+            json!({ "name": "A" }),
+            false,
+        ),
+        admin(
+            Method::POST,
+            "/admin/venues".to_owned(),
+            json!({ "name": "V", "sections": Show::small().sections }),
+        ),
         admin(Method::POST, "/admin/performances".to_owned(), {
             let mut body = Show::small().body;
             body["venue_id"] = json!(scene.venue);
             body
         }),
-        admin(Method::PATCH, format!("/admin/performances/{performance}"), json!({ "title": "T" })),
-        admin(Method::POST, format!("/admin/performances/{performance}/timetables"),
-            Show::small().body["timetables"][0].clone()),
-        admin(Method::POST, format!("/admin/timetables/{timetable}/blocks"), json!({ "seat_ids": ["F1-A-1"] })),
-        admin(Method::PUT, format!("/admin/users/{id}/roles"), json!({ "roles": ["customer"] })),
+        admin(
+            Method::PATCH,
+            format!("/admin/performances/{performance}"),
+            json!({ "title": "T" }),
+        ),
+        admin(
+            Method::POST,
+            format!("/admin/performances/{performance}/timetables"),
+            Show::small().body["timetables"][0].clone(),
+        ),
+        admin(
+            Method::POST,
+            format!("/admin/timetables/{timetable}/blocks"),
+            json!({ "seat_ids": ["F1-A-1"] }),
+        ),
+        admin(
+            Method::PUT,
+            format!("/admin/users/{id}/roles"),
+            json!({ "roles": ["customer"] }),
+        ),
     ]
 }
 
@@ -68,7 +111,11 @@ fn routes(scene: &Scene) -> Vec<Route> {
 async fn send_all_wrong_bodies(buyer: &Client, admin: &Client, scene: &Scene) {
     for route in routes(scene) {
         let client = if route.admin { admin } else { buyer };
-        let call = || client.call(route.method.clone(), &route.path).key(&fresh_key());
+        let call = || {
+            client
+                .call(route.method.clone(), &route.path)
+                .key(&fresh_key())
+        };
         for bytes in [
             &b""[..],
             b"{",
@@ -84,9 +131,20 @@ async fn send_all_wrong_bodies(buyer: &Client, admin: &Client, scene: &Scene) {
         }
         let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
         let answer = call().raw(Some("application/json"), deep).send().await;
-        assert!(matches!(answer.status, 400 | 422), "{}: {}", answer.what, answer.text());
+        assert!(
+            matches!(answer.status, 400 | 422),
+            "{}: {}",
+            answer.what,
+            answer.text()
+        );
         answer.assert_any_problem();
-        for wrong in [json!([]), json!("text"), json!(7), json!(null), json!({ "surprise": 1 })] {
+        for wrong in [
+            json!([]),
+            json!("text"),
+            json!(7),
+            json!(null),
+            json!({ "surprise": 1 }),
+        ] {
             call().json(&wrong).problem(422, "invalid-request").await;
         }
         let mut more = route.good.clone();
@@ -94,7 +152,11 @@ async fn send_all_wrong_bodies(buyer: &Client, admin: &Client, scene: &Scene) {
         call().json(&more).problem(422, "invalid-request").await;
         for (member, value) in route.good.as_object().unwrap() {
             let mut wrong = route.good.clone();
-            wrong[member] = if value.is_array() { json!(7) } else { json!([[]]) };
+            wrong[member] = if value.is_array() {
+                json!(7)
+            } else {
+                json!([[]])
+            };
             call().json(&wrong).problem(422, "invalid-request").await;
         }
         call()
@@ -148,14 +210,24 @@ async fn send_all_wrong_ids(buyer: &Client, admin: &Client) {
         let title = json!({ "title": "T" });
         let path = format!("/admin/performances/{id}");
         let answer = admin.patch(&path, &title).send().await;
-        assert!(matches!(answer.status, 400 | 404 | 422), "{path}: {}", answer.status);
+        assert!(
+            matches!(answer.status, 400 | 404 | 422),
+            "{path}: {}",
+            answer.status
+        );
         answer.assert_any_problem();
     }
 }
 
 /// Query strings that mean nothing.
 async fn send_all_wrong_queries(buyer: &Client) {
-    for path in ["/performances", "/orders", "/tickets", "/wallet/entries", "/me/holds"] {
+    for path in [
+        "/performances",
+        "/orders",
+        "/tickets",
+        "/wallet/entries",
+        "/me/holds",
+    ] {
         for query in [
             "limit=0",
             "limit=101",
@@ -176,9 +248,18 @@ async fn send_all_wrong_queries(buyer: &Client) {
             answer.assert_any_problem();
         }
     }
-    for query in ["from=yesterday", "status=nonsense", "sort=random", "to=2026-13-01T00:00:00Z"] {
+    for query in [
+        "from=yesterday",
+        "status=nonsense",
+        "sort=random",
+        "to=2026-13-01T00:00:00Z",
+    ] {
         let answer = buyer.get(&format!("/performances?{query}")).send().await;
-        assert!(matches!(answer.status, 400 | 422), "{query}: {}", answer.status);
+        assert!(
+            matches!(answer.status, 400 | 422),
+            "{query}: {}",
+            answer.status
+        );
         answer.assert_any_problem();
     }
 }
@@ -228,7 +309,13 @@ async fn a_body_without_a_content_type_is_read_as_json() {
 async fn an_unknown_route_is_404_and_a_wrong_method_405() {
     let server = TestServer::shared().await;
     let anyone = server.anyone();
-    for path in ["/api/v1/nothing", "/api/v2/performances", "/nothing", "/api", "/api/v1/"] {
+    for path in [
+        "/api/v1/nothing",
+        "/api/v2/performances",
+        "/nothing",
+        "/api",
+        "/api/v1/",
+    ] {
         anyone.root(path).problem(404, "not-found").await;
     }
     for (method, path, allowed) in [
@@ -255,7 +342,9 @@ fn raw_exchange(base: &str, request: &[u8], limit: Duration) -> Option<String> {
     let mut buffer = [0; 4_096];
     loop {
         let left = deadline.checked_duration_since(Instant::now())?;
-        stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
+        stream
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))))
+            .unwrap();
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => answer.extend_from_slice(&buffer[..read]),
@@ -285,10 +374,11 @@ async fn a_body_that_does_not_arrive_is_given_up() {
     let base = server.base().to_owned();
     let mut request = head(buyer.token(), "Content-Length: 100\r\n");
     request.extend_from_slice(b"{\"amount\"");
-    let answer = tokio::task::spawn_blocking(move || raw_exchange(&base, &request, SLOW_BODY_LIMIT))
-        .await
-        .unwrap()
-        .expect("an answer or the end of the connection");
+    let answer =
+        tokio::task::spawn_blocking(move || raw_exchange(&base, &request, SLOW_BODY_LIMIT))
+            .await
+            .unwrap()
+            .expect("an answer or the end of the connection");
     assert!(
         answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
         "{answer}"
@@ -337,12 +427,20 @@ async fn malformed_input_is_nothing_that_the_log_calls_an_error() {
         .await
         .unwrap();
     let admin = server.admin().await;
-    let buyer = sign_up(&server.client(), "buyer@example.com", "a long enough password").await;
+    let buyer = sign_up(
+        &server.client(),
+        "buyer@example.com",
+        "a long enough password",
+    )
+    .await;
     let scene = Show::small().open(&admin).await;
     send_all_wrong_bodies(&buyer, &admin, &scene).await;
     send_all_wrong_ids(&buyer, &admin).await;
     send_all_wrong_queries(&buyer).await;
     for line in server.log() {
-        assert!(!line.contains("ERROR") && !line.contains("panicked"), "{line}");
+        assert!(
+            !line.contains("ERROR") && !line.contains("panicked"),
+            "{line}"
+        );
     }
 }

@@ -86,7 +86,12 @@ async fn documented(server: &TestServer) -> BTreeSet<(String, String)> {
 #[tokio::test]
 async fn the_process_lives_and_is_ready() {
     let server = TestServer::shared().await;
-    server.anyone().root("/healthz").send().await.assert_status(200);
+    server
+        .anyone()
+        .root("/healthz")
+        .send()
+        .await
+        .assert_status(200);
     let ready = server.anyone().root("/readyz").ok(200).await;
     assert_eq!(ready, json!({ "ready": true, "reasons": [] }));
 }
@@ -100,17 +105,27 @@ async fn metrics_are_in_the_text_format_and_count_what_happened() {
     buyer.order(hold["hold_id"].as_str().unwrap()).ok(201).await;
     let answer = server.anyone().root("/metrics").send().await;
     answer.assert_status(200);
-    assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/plain")
+    );
     let metrics = answer.text();
     for part in ["http", "actor", "mailbox", "flush", "gate", "hold"] {
         assert!(
-            metrics.lines().any(|line| line.starts_with("onsale_") && line.contains(part)),
+            metrics
+                .lines()
+                .any(|line| line.starts_with("onsale_") && line.contains(part)),
             "nothing about {part:?} in:\n{metrics}"
         );
     }
     // A route is counted by its pattern, never by what a client put in it.
     assert!(!metrics.contains(&scene.timetable));
-    for line in metrics.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+    for line in metrics
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
         let value = line.rsplit(' ').next().unwrap();
         assert!(value.parse::<f64>().is_ok(), "{line}");
     }
@@ -184,40 +199,92 @@ fn covers(other: &str, path: &str) -> bool {
 }
 
 fn root_path(path: &str) -> bool {
-    ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/problems", "/api"]
-        .iter()
-        .any(|root| path.starts_with(root))
+    [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+        "/problems",
+        "/api",
+    ]
+    .iter()
+    .any(|root| path.starts_with(root))
         || path == "/"
 }
 
 #[tokio::test]
 async fn every_problem_has_a_page_at_its_type() {
     let server = TestServer::shared().await;
-    let problem = server.anyone().get("/wallet").problem(401, "unauthorized").await;
-    let page = server.anyone().root(problem["type"].as_str().unwrap()).send().await;
+    let problem = server
+        .anyone()
+        .get("/wallet")
+        .problem(401, "unauthorized")
+        .await;
+    let page = server
+        .anyone()
+        .root(problem["type"].as_str().unwrap())
+        .send()
+        .await;
     page.assert_status(200);
     assert!(page.text().contains("unauthorized"));
     for code in [
-        "invalid-json", "invalid-request", "not-found", "overloaded", "store-unavailable",
-        "rate-limited", "idempotency-key-required", "idempotency-key-reused",
-        "idempotency-key-in-use", "email-taken", "bad-credentials", "session-revoked",
-        "sale-not-open", "sale-closed", "seat-limit-exceeded", "unknown-seat", "seat-unavailable",
-        "no-seats-match", "timetable-not-found", "hold-not-found", "hold-expired",
-        "hold-already-ordered", "insufficient-balance", "coupon-not-usable", "currency-mismatch",
-        "payment-gateway-unavailable", "queue-pass-required", "performance-has-orders",
+        "invalid-json",
+        "invalid-request",
+        "not-found",
+        "overloaded",
+        "store-unavailable",
+        "rate-limited",
+        "idempotency-key-required",
+        "idempotency-key-reused",
+        "idempotency-key-in-use",
+        "email-taken",
+        "bad-credentials",
+        "session-revoked",
+        "sale-not-open",
+        "sale-closed",
+        "seat-limit-exceeded",
+        "unknown-seat",
+        "seat-unavailable",
+        "no-seats-match",
+        "timetable-not-found",
+        "hold-not-found",
+        "hold-expired",
+        "hold-already-ordered",
+        "insufficient-balance",
+        "coupon-not-usable",
+        "currency-mismatch",
+        "payment-gateway-unavailable",
+        "queue-pass-required",
+        "performance-has-orders",
     ] {
-        let page = server.anyone().root(&format!("/problems/{code}")).send().await;
+        let page = server
+            .anyone()
+            .root(&format!("/problems/{code}"))
+            .send()
+            .await;
         assert_eq!(page.status, 200, "{code}");
         assert!(page.text().contains(code), "{code}");
     }
-    assert_eq!(server.anyone().root("/problems/no-such").send().await.status, 404);
+    assert_eq!(
+        server
+            .anyone()
+            .root("/problems/no-such")
+            .send()
+            .await
+            .status,
+        404
+    );
 }
 
 #[tokio::test]
 async fn a_problem_reads_as_the_contract_says() {
     let server = TestServer::shared().await;
     let scene = server.small().await;
-    server.buyer().hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    server
+        .buyer()
+        .hold_seats(&scene.timetable, &["F1-A-1"])
+        .await;
     let problem = server
         .buyer()
         .hold(&scene.timetable, &json!({ "seat_ids": ["F1-A-1"] }))
@@ -240,7 +307,11 @@ async fn every_answer_carries_a_request_id() {
         .await;
     assert_eq!(given.header("x-request-id"), Some("my-request.1"));
     for bad in ["x".repeat(129), "a b".to_owned(), "caf\u{e9}".to_owned()] {
-        let answer = anyone.get("/categories").header("x-request-id", &bad).send().await;
+        let answer = anyone
+            .get("/categories")
+            .header("x-request-id", &bad)
+            .send()
+            .await;
         let id = answer.header("x-request-id").expect("an id");
         assert!(id != bad && !id.is_empty() && id.len() <= 128, "{id}");
     }
@@ -275,7 +346,12 @@ async fn the_documentation_is_a_page() {
         answer = anyone.root(&location).send().await;
     }
     answer.assert_status(200);
-    assert!(answer.header("content-type").unwrap().starts_with("text/html"));
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("text/html")
+    );
 }
 
 #[tokio::test]

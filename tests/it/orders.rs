@@ -25,7 +25,9 @@ async fn an_order_reads_as_the_contract_says() {
     let server = TestServer::shared().await;
     let scene = server.small().await;
     let buyer = server.buyer_with_money(1_000_000).await;
-    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"]).await;
+    let hold = buyer
+        .hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"])
+        .await;
     let order = buyer.order(text(&hold, "hold_id")).ok(201).await;
     let redacted = |order: &Value| {
         let mut order = order.clone();
@@ -46,7 +48,10 @@ async fn an_order_reads_as_the_contract_says() {
         .await;
     assert_eq!(redacted(&read), redacted(&order));
     let payment = buyer
-        .get(&format!("/payments/{}", text(&order["payment"], "payment_id")))
+        .get(&format!(
+            "/payments/{}",
+            text(&order["payment"], "payment_id")
+        ))
         .ok(200)
         .await;
     assert_eq!(payment["status"], "captured");
@@ -187,7 +192,11 @@ async fn a_released_hold_cannot_be_bought_not_even_with_its_token() {
         let mut body = by_wallet(&hold["hold_id"]);
         body["hold_token"] = token;
         let answer = buyer.order_body(&body).key(&fresh_key()).send().await;
-        assert!(matches!(answer.status, 404 | 409 | 422), "{}", answer.text());
+        assert!(
+            matches!(answer.status, 404 | 409 | 422),
+            "{}",
+            answer.text()
+        );
         answer.assert_any_problem();
     }
     assert_eq!(buyer.balance().await, 1_000_000);
@@ -294,7 +303,10 @@ async fn a_price_that_would_overflow_is_never_charged() {
         let timetable = answer.json()["timetables"][0]["timetable_id"].clone();
         let buyer = server.buyer_with_money(1_000_000).await;
         let answer = buyer
-            .hold(timetable.as_str().unwrap(), &json!({ "best_available": { "count": 4 } }))
+            .hold(
+                timetable.as_str().unwrap(),
+                &json!({ "best_available": { "count": 4 } }),
+            )
             .send()
             .await;
         assert!((400..500).contains(&answer.status), "{}", answer.text());
@@ -306,7 +318,9 @@ async fn a_price_that_would_overflow_is_never_charged() {
 #[tokio::test]
 async fn orders_are_listed_newest_first_in_pages_and_only_to_their_buyer() {
     let server = TestServer::shared().await;
-    let scene = server.open(&Show::small().limit("max_seats_per_user", 10)).await;
+    let scene = server
+        .open(&Show::small().limit("max_seats_per_user", 10))
+        .await;
     let buyer = server.buyer_with_money(10_000_000).await;
     let mut made = Vec::new();
     for seat in ["G-A-1", "G-A-2", "G-A-3"] {
@@ -321,14 +335,27 @@ async fn orders_are_listed_newest_first_in_pages_and_only_to_their_buyer() {
     assert_eq!(listed, sorted);
     assert_eq!(order_ids(&buyer, "status=confirmed").await.len(), 3);
     assert_eq!(order_ids(&buyer, "status=cancelled").await.len(), 0);
-    assert_eq!(order_ids(&buyer, &format!("from={}", in_seconds(60))).await.len(), 0);
     assert_eq!(
-        order_ids(&buyer, &format!("from={}&to={}", in_seconds(-60), in_seconds(60))).await.len(),
+        order_ids(&buyer, &format!("from={}", in_seconds(60)))
+            .await
+            .len(),
+        0
+    );
+    assert_eq!(
+        order_ids(
+            &buyer,
+            &format!("from={}&to={}", in_seconds(-60), in_seconds(60))
+        )
+        .await
+        .len(),
         3
     );
     let first = buyer.get("/orders?limit=2").ok(200).await;
     let cursor = text(&first, "next_cursor");
-    let second = buyer.get(&format!("/orders?limit=2&cursor={cursor}")).ok(200).await;
+    let second = buyer
+        .get(&format!("/orders?limit=2&cursor={cursor}"))
+        .ok(200)
+        .await;
     assert_eq!(list(&second, "items").len(), 1);
     assert_eq!(second["next_cursor"], Value::Null);
     let mut paged: Vec<String> = [&first, &second]
@@ -346,7 +373,10 @@ async fn orders_are_listed_newest_first_in_pages_and_only_to_their_buyer() {
         .problem(404, "order-not-found")
         .await;
     // Another's cursor reveals nothing of theirs.
-    let answer = stranger.get(&format!("/orders?cursor={cursor}")).send().await;
+    let answer = stranger
+        .get(&format!("/orders?cursor={cursor}"))
+        .send()
+        .await;
     if answer.status == 200 {
         assert_eq!(list(&answer.json(), "items").len(), 0);
     }
@@ -358,7 +388,10 @@ async fn orders_survive_a_restart() {
     let scene = server.small().await;
     let buyer = server.buyer_with_money(1_000_000).await;
     let hold = buyer
-        .hold(&scene.timetable, &json!({ "general_admission": { "section": "PIT", "count": 2 } }))
+        .hold(
+            &scene.timetable,
+            &json!({ "general_admission": { "section": "PIT", "count": 2 } }),
+        )
         .ok(201)
         .await;
     let key = fresh_key();

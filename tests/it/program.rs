@@ -67,7 +67,12 @@ async fn a_second_server_on_the_same_data_does_not_start() {
         .await
         .unwrap();
     assert!(refused.is_err(), "two servers on one store");
-    server.client().root("/healthz").send().await.assert_status(200);
+    server
+        .client()
+        .root("/healthz")
+        .send()
+        .await
+        .assert_status(200);
 }
 
 #[test]
@@ -82,8 +87,14 @@ fn a_bad_setting_stops_the_start_with_one_line_that_names_it() {
         let said = output_of(&output);
         assert!(!output.status.success(), "{name}={value}: {said}");
         let line = said.lines().find(|line| line.contains(key));
-        assert!(line.is_some_and(|line| line.contains(value)), "{key}: {said}");
-        assert!(!said.contains("panicked") && !said.contains("stack backtrace"), "{said}");
+        assert!(
+            line.is_some_and(|line| line.contains(value)),
+            "{key}: {said}"
+        );
+        assert!(
+            !said.contains("panicked") && !said.contains("stack backtrace"),
+            "{said}"
+        );
     }
 }
 
@@ -95,7 +106,11 @@ fn unknown_keys_in_the_file_stop_the_start() {
     let settings = Settings::in_folder(folder.path());
     let output = settings.run(&["serve", "--config", file.to_str().unwrap()]);
     assert!(!output.status.success());
-    assert!(output_of(&output).contains("listen_on"), "{}", output_of(&output));
+    assert!(
+        output_of(&output).contains("listen_on"),
+        "{}",
+        output_of(&output)
+    );
 }
 
 #[tokio::test]
@@ -103,7 +118,10 @@ async fn an_unknown_variable_is_warned_about() {
     let folder = TempDir::new().unwrap();
     let settings = Settings::in_folder(folder.path()).env("ONSALE_HTTP__LISTENN", "x");
     let server = start(&settings).await;
-    let warned = server.log().iter().any(|line| line.contains("ONSALE_HTTP__LISTENN"));
+    let warned = server
+        .log()
+        .iter()
+        .any(|line| line.contains("ONSALE_HTTP__LISTENN"));
     assert!(warned, "{:?}", server.log());
 }
 
@@ -138,7 +156,11 @@ fn verify_says_when_it_could_not_run() {
     let output = settings.run(&["verify"]);
     assert_eq!(output.status.code(), Some(2), "{}", output_of(&output));
     assert!(!settings.store().exists());
-    std::fs::write(settings.store(), "this is no database, whatever its name says").unwrap();
+    std::fs::write(
+        settings.store(),
+        "this is no database, whatever its name says",
+    )
+    .unwrap();
     let output = settings.run(&["verify"]);
     assert_eq!(output.status.code(), Some(2), "{}", output_of(&output));
 }
@@ -205,9 +227,15 @@ async fn no_secret_or_token_reaches_the_log() {
     let path = format!("/wallet?access_token={}", buyer.token());
     buyer.anonymous().get(&path).send().await;
     buyer
-        .post("/sessions", &json!({ "email": "b@example.com", "password": password }))
+        .post(
+            "/sessions",
+            &json!({ "email": "b@example.com", "password": password }),
+        )
         .ok(200)
         .await;
     let log = server.log().join("\n");
-    assert!(!log.contains(password) && !log.contains(buyer.token()), "{log}");
+    assert!(
+        !log.contains(password) && !log.contains(buyer.token()),
+        "{log}"
+    );
 }

@@ -33,7 +33,9 @@ async fn the_map_includes_every_change_acknowledged_before_the_request() {
         assert!(number(&map, "version") > version, "versions rise");
         version = number(&map, "version");
     };
-    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1", "F1-A-3"]).await;
+    let hold = buyer
+        .hold_seats(&scene.timetable, &["F1-A-1", "F1-A-3"])
+        .await;
     expect("HAHA").await;
     let path = format!("/holds/{}", text(&hold, "hold_id"));
     buyer.delete(&format!("{path}/seats/F1-A-1")).ok(200).await;
@@ -55,12 +57,20 @@ async fn changes_since_a_version_lead_to_the_map_of_now() {
     assert_eq!(nothing["changes"], json!([]));
 
     let buyer = server.buyer();
-    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"]).await;
+    let hold = buyer
+        .hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"])
+        .await;
     let id = text(&hold, "hold_id");
-    buyer.delete(&format!("/holds/{id}/seats/F1-A-1")).ok(200).await;
+    buyer
+        .delete(&format!("/holds/{id}/seats/F1-A-1"))
+        .ok(200)
+        .await;
     server
         .buyer()
-        .hold(&scene.timetable, &json!({ "general_admission": { "section": "PIT", "count": 1 } }))
+        .hold(
+            &scene.timetable,
+            &json!({ "general_admission": { "section": "PIT", "count": 1 } }),
+        )
         .ok(201)
         .await;
 
@@ -82,17 +92,27 @@ async fn an_unknown_version_gets_the_whole_map() {
     let scene = server.small().await;
     for since in [0, VERSION_END - 1] {
         let map = anyone
-            .get(&format!("/timetables/{}/seats?since={since}", scene.timetable))
+            .get(&format!(
+                "/timetables/{}/seats?since={since}",
+                scene.timetable
+            ))
             .ok(200)
             .await;
         assert_map_adds_up(&map);
     }
     for garbage in ["-1", "abc", "1.5", "99999999999999999999999", ""] {
         let answer = anyone
-            .get(&format!("/timetables/{}/seats?since={garbage}", scene.timetable))
+            .get(&format!(
+                "/timetables/{}/seats?since={garbage}",
+                scene.timetable
+            ))
             .send()
             .await;
-        assert!(matches!(answer.status, 200 | 400 | 422), "{garbage}: {}", answer.text());
+        assert!(
+            matches!(answer.status, 200 | 400 | 422),
+            "{garbage}: {}",
+            answer.text()
+        );
     }
 }
 
@@ -104,11 +124,25 @@ async fn an_unchanged_map_is_304() {
     let path = format!("/timetables/{}/seats", scene.timetable);
     let first = anyone.get(&path).send().await;
     let etag = first.header("etag").expect("an ETag").to_owned();
-    assert!(etag.contains(&number(&first.json(), "version").to_string()), "{etag}");
-    let again = anyone.get(&path).header("if-none-match", &etag).send().await;
+    assert!(
+        etag.contains(&number(&first.json(), "version").to_string()),
+        "{etag}"
+    );
+    let again = anyone
+        .get(&path)
+        .header("if-none-match", &etag)
+        .send()
+        .await;
     assert_eq!((again.status, again.body.len()), (304, 0));
-    server.buyer().hold_seats(&scene.timetable, &["F1-A-1"]).await;
-    let changed = anyone.get(&path).header("if-none-match", &etag).send().await;
+    server
+        .buyer()
+        .hold_seats(&scene.timetable, &["F1-A-1"])
+        .await;
+    let changed = anyone
+        .get(&path)
+        .header("if-none-match", &etag)
+        .send()
+        .await;
     assert_eq!(changed.status, 200);
     assert_ne!(changed.header("etag"), Some(etag.as_str()));
 }
@@ -124,7 +158,10 @@ async fn versions_rise_over_restarts_and_an_old_since_gets_the_whole() {
     let server = server.restart().await;
     let map = server
         .anyone()
-        .get(&format!("/timetables/{}/seats?since={before}", scene.timetable))
+        .get(&format!(
+            "/timetables/{}/seats?since={before}",
+            scene.timetable
+        ))
         .ok(200)
         .await;
     assert_map_adds_up(&map);

@@ -13,15 +13,18 @@ use crate::harness::{Show, TestServer, assert_map_adds_up, list, number, text};
 /// A frame comes well before this.
 const FRAME_LIMIT: Duration = Duration::from_secs(5);
 
-type Stream = tokio_tungstenite::WebSocketStream<
-    tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>,
->;
+type Stream =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 struct Socket(Stream);
 
 impl Socket {
     /// Opens it, or gives the status of the refusal with its body.
-    async fn open(server: &TestServer, path: &str, token: Option<&str>) -> Result<Self, (u16, Value)> {
+    async fn open(
+        server: &TestServer,
+        path: &str,
+        token: Option<&str>,
+    ) -> Result<Self, (u16, Value)> {
         let url = format!("{}/api/v1{path}", server.base().replace("http", "ws"));
         let mut request = url.into_client_request().unwrap();
         if let Some(token) = token {
@@ -50,7 +53,9 @@ impl Socket {
                 }
             }
         };
-        tokio::time::timeout(FRAME_LIMIT, next).await.expect("a frame in time")
+        tokio::time::timeout(FRAME_LIMIT, next)
+            .await
+            .expect("a frame in time")
     }
 }
 
@@ -62,7 +67,9 @@ fn live(timetable: &str) -> String {
 async fn a_socket_shows_the_map_and_then_its_changes() {
     let server = TestServer::shared().await;
     let scene = server.small().await;
-    let mut socket = Socket::open(server, &live(&scene.timetable), None).await.unwrap();
+    let mut socket = Socket::open(server, &live(&scene.timetable), None)
+        .await
+        .unwrap();
     let snapshot = socket.next().await;
     assert_eq!(snapshot["type"], "snapshot");
     assert_map_adds_up(&snapshot);
@@ -82,7 +89,9 @@ async fn a_socket_shows_the_map_and_then_its_changes() {
 async fn many_changes_are_coalesced_to_ten_frames_a_second() {
     let server = TestServer::shared().await;
     let scene = server.open(&Show::grid(20, 20, 1_000)).await;
-    let mut socket = Socket::open(server, &live(&scene.timetable), None).await.unwrap();
+    let mut socket = Socket::open(server, &live(&scene.timetable), None)
+        .await
+        .unwrap();
     let snapshot = socket.next().await;
     let mut statuses: Vec<char> = text(&snapshot, "statuses").chars().collect();
     let started = Instant::now();
@@ -111,7 +120,10 @@ async fn many_changes_are_coalesced_to_ten_frames_a_second() {
     }
     writer.await.unwrap();
     let tenths = started.elapsed().as_millis() / 100;
-    assert!(frames <= tenths + 2, "{frames} frames in {tenths} tenths of a second");
+    assert!(
+        frames <= tenths + 2,
+        "{frames} frames in {tenths} tenths of a second"
+    );
     let map = server.anyone().map(&scene.timetable).await;
     assert_eq!(statuses.iter().collect::<String>(), text(&map, "statuses"));
 }
@@ -128,8 +140,14 @@ async fn a_socket_is_refused_before_the_upgrade_with_a_problem() {
     let queued = server
         .open(&Show::small().with("queue", json!({ "preset": "bank-counter" })))
         .await;
-    for path in [live(&queued.timetable), format!("{}?queue_pass=forged", live(&queued.timetable))] {
-        let (status, _) = Socket::open(server, &path, None).await.err().expect("a refusal");
+    for path in [
+        live(&queued.timetable),
+        format!("{}?queue_pass=forged", live(&queued.timetable)),
+    ] {
+        let (status, _) = Socket::open(server, &path, None)
+            .await
+            .err()
+            .expect("a refusal");
         assert_eq!(status, 403, "{path}");
     }
     let admin = server.admin();
@@ -146,7 +164,9 @@ async fn a_socket_is_refused_before_the_upgrade_with_a_problem() {
 async fn what_a_client_sends_on_the_socket_harms_nobody() {
     let server = TestServer::shared().await;
     let scene = server.small().await;
-    let mut rude = Socket::open(server, &live(&scene.timetable), None).await.unwrap();
+    let mut rude = Socket::open(server, &live(&scene.timetable), None)
+        .await
+        .unwrap();
     rude.next().await;
     for message in [
         Message::text("not json"),
@@ -156,8 +176,13 @@ async fn what_a_client_sends_on_the_socket_harms_nobody() {
         // It may close the socket; it must not take the server down.
         let _ = rude.0.send(message).await;
     }
-    let mut other = Socket::open(server, &live(&scene.timetable), None).await.unwrap();
+    let mut other = Socket::open(server, &live(&scene.timetable), None)
+        .await
+        .unwrap();
     other.next().await;
-    server.buyer().hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    server
+        .buyer()
+        .hold_seats(&scene.timetable, &["F1-A-1"])
+        .await;
     assert_eq!(other.next().await["type"], "changes");
 }

@@ -14,8 +14,15 @@ async fn all_at_once<F>(clients: &[Client], call: impl Fn(Client) -> F) -> Vec<A
 where
     F: Future<Output = Answer> + Send + 'static,
 {
-    let tasks: Vec<_> = clients.iter().map(|c| tokio::spawn(call(c.clone()))).collect();
-    join_all(tasks).await.into_iter().map(Result::unwrap).collect()
+    let tasks: Vec<_> = clients
+        .iter()
+        .map(|c| tokio::spawn(call(c.clone())))
+        .collect();
+    join_all(tasks)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
 }
 
 /// So many customers without money.
@@ -24,7 +31,10 @@ fn buyers(server: &TestServer, count: usize) -> Vec<Client> {
 }
 
 fn with_status(answers: &[Answer], status: u16) -> Vec<&Answer> {
-    answers.iter().filter(|answer| answer.status == status).collect()
+    answers
+        .iter()
+        .filter(|answer| answer.status == status)
+        .collect()
 }
 
 /// `callers` at once on one seat: one hold.
@@ -140,7 +150,10 @@ async fn of_a_hundred_customers_for_ten_units_ten_buy_and_ninety_do_not() {
         assert_eq!(refused.status, 409, "{}", refused.text());
         let problem = refused.assert_any_problem();
         let code = text(&problem, "code").to_owned();
-        assert!(code == "no-seats-match" || code == "seat-unavailable", "{code}");
+        assert!(
+            code == "no-seats-match" || code == "seat-unavailable",
+            "{code}"
+        );
     }
     let units: BTreeSet<String> = orders
         .iter()
@@ -218,7 +231,11 @@ async fn overlapping_groups_never_share_a_seat() {
             tokio::spawn(async move { customer.hold(&timetable, &wish).send().await })
         })
         .collect();
-    let answers: Vec<Answer> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    let answers: Vec<Answer> = join_all(tasks)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
     let held: Vec<String> = with_status(&answers, 201)
         .iter()
         .flat_map(|a| seat_ids(&a.json()))

@@ -5,15 +5,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 use serde_json::Value;
 
-use crate::harness::{
-    Client, Scene, TICKET_LIMIT, TestServer, eventually, list, seat_ids, text,
-};
+use crate::harness::{Client, Scene, TICKET_LIMIT, TestServer, eventually, list, seat_ids, text};
 
 /// Buys two seats and waits for their tickets.
 async fn two_tickets(server: &TestServer) -> (Client, Scene, Value, Vec<Value>) {
     let scene = server.small().await;
     let buyer = server.buyer_with_money(1_000_000).await;
-    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"]).await;
+    let hold = buyer
+        .hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"])
+        .await;
     let order = buyer.order(text(&hold, "hold_id")).ok(201).await;
     let tickets = eventually("two tickets", TICKET_LIMIT, async || {
         let page = buyer.get("/tickets").ok(200).await;
@@ -46,7 +46,10 @@ async fn an_order_has_one_ticket_a_seat_in_time() {
             .problem(404, "ticket-not-found")
             .await;
     }
-    assert_eq!(list(&server.buyer().get("/tickets").ok(200).await, "items").len(), 0);
+    assert_eq!(
+        list(&server.buyer().get("/tickets").ok(200).await, "items").len(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -56,7 +59,12 @@ async fn a_ticket_is_a_picture_too() {
     let path = format!("/tickets/{}/qr.svg", text(&tickets[0], "ticket_id"));
     let answer = buyer.get(&path).send().await;
     answer.assert_status(200);
-    assert!(answer.header("content-type").unwrap().starts_with("image/svg+xml"));
+    assert!(
+        answer
+            .header("content-type")
+            .unwrap()
+            .starts_with("image/svg+xml")
+    );
     assert!(answer.text().contains("<svg"));
     assert_eq!(server.buyer().get(&path).send().await.status, 404);
     assert_eq!(server.anyone().get(&path).send().await.status, 401);

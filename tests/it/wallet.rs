@@ -67,9 +67,15 @@ async fn each_entry_names_its_cause() {
     )
     .await;
     for entry in list(&page, "items") {
-        assert!(entry["cause"].is_string() || entry["cause"].is_object(), "{entry}");
+        assert!(
+            entry["cause"].is_string() || entry["cause"].is_object(),
+            "{entry}"
+        );
     }
-    assert!(page.to_string().contains(text(&order, "order_id")), "{page}");
+    assert!(
+        page.to_string().contains(text(&order, "order_id")),
+        "{page}"
+    );
     let first = buyer.get("/wallet/entries?limit=1").ok(200).await;
     let cursor = text(&first, "next_cursor");
     let second = buyer
@@ -77,7 +83,14 @@ async fn each_entry_names_its_cause() {
         .ok(200)
         .await;
     assert_ne!(first["items"], second["items"]);
-    assert_eq!(list(&server.buyer().get("/wallet/entries").ok(200).await, "items").len(), 0);
+    assert_eq!(
+        list(
+            &server.buyer().get("/wallet/entries").ok(200).await,
+            "items"
+        )
+        .len(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -88,6 +101,9 @@ async fn money_survives_a_restart() {
     let server = server.restart().await;
     let buyer = server.anyone().with_token(&token);
     assert_eq!(buyer.balance().await, 12_345);
-    assert_eq!(list(&buyer.get("/wallet/entries").ok(200).await, "items").len(), 1);
+    assert_eq!(
+        list(&buyer.get("/wallet/entries").ok(200).await, "items").len(),
+        1
+    );
     server.stop().await;
 }
