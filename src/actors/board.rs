@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::domain::ids::{Epoch, TimetableId};
+use crate::domain::ids::{Epoch, ShardId, TimetableId, shard_of};
 use crate::domain::seat::{SeatIndex, SeatStatus};
 pub use crate::domain::timetable::SeatCounts;
 
@@ -68,6 +68,12 @@ impl Board {
             rendered: None,
         };
         Self { id, state: Mutex::new(state), version: watch::Sender::new(0) }
+    }
+
+    /// Of which timetable.
+    #[must_use]
+    pub fn id(&self) -> TimetableId {
+        self.id
     }
 
     /// The timetable was loaded: the map is as told, at a version above all
@@ -217,6 +223,7 @@ impl Board {
 #[derive(Debug, Default)]
 pub struct Boards {
     boards: DashMap<TimetableId, Arc<Board>, foldhash::fast::RandomState>,
+    by_shard: DashMap<ShardId, Vec<TimetableId>, foldhash::fast::RandomState>,
 }
 
 impl Boards {
@@ -226,7 +233,18 @@ impl Boards {
         if let Some(board) = self.boards.get(&id) {
             return Arc::clone(&board);
         }
-        Arc::clone(&self.boards.entry(id).or_insert_with(|| Arc::new(Board::cold(id, counts()))))
+        let board = self.boards.entry(id).or_insert_with(|| {
+            self.by_shard.entry(shard_of(id.0)).or_default().push(id);
+            Arc::new(Board::cold(id, counts()))
+        });
+        Arc::clone(&board)
+    }
+
+    /// The timetables of a shard: those that an id with this shard in it may
+    /// belong to.
+    #[must_use]
+    pub fn of_shard(&self, shard: ShardId) -> Vec<TimetableId> {
+        self.by_shard.get(&shard).map(|ids| ids.clone()).unwrap_or_default()
     }
 
     /// The map of a timetable that was opened before.

@@ -8,7 +8,9 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use super::Handle;
+use super::directory::Directory;
+use super::host::Hosted;
+use super::{Handle, Message};
 use super::board::{Board, Boards, SeatCounts};
 use super::lane::Lane;
 use super::loader::AccountLoader;
@@ -23,6 +25,7 @@ use crate::domain::plan::Plan;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::timetable::Timetable;
 use crate::persistence::Store;
+use crate::telemetry::ActorMetrics;
 
 /// How a node is set up.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +114,8 @@ impl HoldIndex {
 /// One server.
 #[derive(Debug)]
 pub struct Node {
+    /// What it is called: the same over restarts.
+    pub name: String,
     /// What time it is.
     pub clock: Clock,
     /// What outlives the process.
@@ -138,6 +143,22 @@ pub struct Node {
 }
 
 impl Node {
+    /// Has all actors forget what nobody uses.
+    pub fn sweep(&self) {
+        for (_, host) in self.timetables.directory().all() {
+            host.tell(Message::Sweep);
+        }
+        for (_, host) in self.accounts.directory().all() {
+            host.tell(Message::Sweep);
+        }
+    }
+
+    /// Tells the metrics what is known of the actors.
+    pub fn observe(&self) {
+        observe(self.timetables.directory());
+        observe(self.accounts.directory());
+    }
+
     /// The seat map of the timetable of `plan`.
     #[must_use]
     pub fn board(&self, plan: &Plan) -> Arc<Board> {
@@ -146,4 +167,13 @@ impl Node {
             ..SeatCounts::default()
         })
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "metrics")]
+fn observe<M: Hosted>(directory: &Directory<M>) {
+    let metrics = ActorMetrics::for_kind(M::KIND.as_str());
+    let hosts = directory.all();
+    let waiting: usize = hosts.iter().map(|(_, host)| host.depth()).sum();
+    metrics.live.set(hosts.len() as f64);
+    metrics.mailbox.set(waiting as f64);
 }

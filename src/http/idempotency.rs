@@ -92,9 +92,46 @@ pub async fn once<F>(
 where
     F: Future<Output = Answer<Stored>> + Send + 'static,
 {
-    let Some(key) = key else {
-        return work.await.map(IntoResponse::into_response);
-    };
+    match key {
+        None => work.await.map(IntoResponse::into_response),
+        Some(key) => run(app, key, request, work, Keep::All).await,
+    }
+}
+
+/// Like [`once`], for work whose success stores its own answer in the commit
+/// that makes it true.
+///
+/// # Errors
+/// Those of `work`, and the problems of idempotency keys.
+pub async fn once_storing<F>(
+    app: &Arc<App>,
+    key: String,
+    request: Request,
+    work: F,
+) -> Answer<Response>
+where
+    F: Future<Output = Answer<Stored>> + Send + 'static,
+{
+    run(app, key, request, work, Keep::Refusals).await
+}
+
+/// Which answers are kept for the work that gave them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    All,
+    Refusals,
+}
+
+async fn run<F>(
+    app: &Arc<App>,
+    key: String,
+    request: Request,
+    work: F,
+    kept: Keep,
+) -> Answer<Response>
+where
+    F: Future<Output = Answer<Stored>> + Send + 'static,
+{
     let user = request.user;
     let claim = claim(key, &request);
     let reserved = app.node.accounts.ask(user.0, Command::Reserve(claim.clone())).await?;
@@ -105,7 +142,9 @@ where
             let app = Arc::clone(app);
             let task = tokio::spawn(async move {
                 let answer = work.await;
-                keep(&app, user, claim, &answer).await;
+                if kept == Keep::All || answer.is_err() {
+                    keep(&app, user, claim, &answer).await;
+                }
                 answer
             });
             let answer = task.await.unwrap_or_else(|_| Err(Code::Internal.into()));
