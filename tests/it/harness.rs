@@ -1,5 +1,7 @@
 //! A server in this process, on a port of its own, with a folder of its own.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,7 +37,6 @@ pub(crate) const TICKET_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct TestServer {
     app: Arc<App>,
     base: String,
-    anyone: Client,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<std::io::Result<()>>>,
     folder: Arc<TempDir>,
@@ -63,7 +64,6 @@ impl TestServer {
             let _ = stopped.await;
         }));
         Self {
-            anyone: Client::new(&base),
             app,
             base,
             stop: Some(stop),
@@ -108,17 +108,29 @@ impl TestServer {
     }
 
     /// Nobody in particular.
+    ///
+    /// A connection lives on the runtime of the test that opened it, so each
+    /// test, being a thread, has its own.
     pub(crate) fn anyone(&self) -> Client {
-        self.anyone.clone()
+        thread_local! {
+            static ANYONE: RefCell<HashMap<String, Client>> = RefCell::default();
+        }
+        ANYONE.with_borrow_mut(|known| {
+            known
+                .entry(self.base.clone())
+                .or_insert_with(|| Client::new(&self.base))
+                .clone()
+        })
     }
 
     /// A token of a user with this id; nothing else is known of that user.
     pub(crate) fn mint(&self, user: Uuid, roles: &[Role]) -> String {
-        self.app.mint_access_token(UserId(user), roles)
+        self.app
+            .mint_access_token(UserId(user), roles.iter().copied().collect())
     }
 
     fn somebody(&self, roles: &[Role]) -> Client {
-        self.anyone.with_token(&self.mint(Uuid::now_v7(), roles))
+        self.anyone().with_token(&self.mint(Uuid::now_v7(), roles))
     }
 
     /// An administrator.
