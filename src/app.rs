@@ -146,17 +146,30 @@ impl App {
     pub async fn open(config: Config) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
         let lock = DataLock::take(&config.node.data_dir)?;
-        let secrets: Vec<String> =
-            config.auth.previous_secrets.iter().map(|s| s.expose().to_owned()).collect();
+        let secrets: Vec<String> = config
+            .auth
+            .previous_secrets
+            .iter()
+            .map(|s| s.expose().to_owned())
+            .collect();
         let keys = Keys::open(config.auth.secret.expose(), &secrets, &config.node.data_dir)?;
-        let store =
-            Store::open(&config.store.url, config.store.readers, config.store.migrate).await?;
+        let store = Store::open(
+            &config.store.url,
+            config.store.readers,
+            config.store.migrate,
+        )
+        .await?;
         let catalogue = Arc::new(Catalogue::load(&store).await?);
         let tickets = ticket_signer(&store, &clock).await?;
         let outbox = Arc::new(Notify::new());
         let (node, supervisor, loading) =
             start_node(&config, &clock, &store, &catalogue, &outbox).await?;
-        let bus = Bus::start(store.clone(), clock.clone(), tickets.kid().to_owned(), outbox);
+        let bus = Bus::start(
+            store.clone(),
+            clock.clone(),
+            tickets.kid().to_owned(),
+            outbox,
+        );
         let options = AccountsOptions::from(&config.auth);
         let accounts = Accounts::open(store.clone(), keys.clone(), clock.clone(), &options).await?;
         let app = Arc::new(Self {
@@ -188,7 +201,9 @@ impl App {
     /// end, orders that were under way.
     async fn resume(&self) -> Result<(), StartError> {
         for (timetable, sold, blocked) in self.store.seat_counts().await? {
-            let Some(plan) = self.catalogue.plan(timetable) else { continue };
+            let Some(plan) = self.catalogue.plan(timetable) else {
+                continue;
+            };
             self.node.boards.open(timetable, || SeatCounts {
                 available: plan.layout.capacity().saturating_sub(sold + blocked),
                 held: 0,
@@ -218,8 +233,13 @@ impl App {
     /// Call it after the HTTP server has drained.
     pub async fn shutdown(&self) {
         self.shutdown.send_replace(true);
-        if tokio::time::timeout(FLUSH_MAX, self.node.lane.drained()).await.is_err() {
-            tracing::error!("not everything could be written before the end; it was never acknowledged as durable");
+        if tokio::time::timeout(FLUSH_MAX, self.node.lane.drained())
+            .await
+            .is_err()
+        {
+            tracing::error!(
+                "not everything could be written before the end; it was never acknowledged as durable"
+            );
         }
         self.node.timetables.directory().stop().await;
         self.node.accounts.directory().stop().await;
@@ -254,7 +274,9 @@ impl App {
     /// # Errors
     /// 404 `timetable-not-found`
     pub fn sale(&self, id: TimetableId) -> Answer<Sale> {
-        self.catalogue.sale(id).ok_or_else(|| Code::TimetableNotFound.into())
+        self.catalogue
+            .sale(id)
+            .ok_or_else(|| Code::TimetableNotFound.into())
     }
 
     /// A timetable that `caller` may administer.
@@ -276,7 +298,9 @@ impl App {
     /// # Errors
     /// 404 `timetable-not-found`
     pub fn plan(&self, id: TimetableId) -> Answer<Arc<Plan>> {
-        self.catalogue.plan(id).ok_or_else(|| Code::TimetableNotFound.into())
+        self.catalogue
+            .plan(id)
+            .ok_or_else(|| Code::TimetableNotFound.into())
     }
 
     /// What a timetable decides by whose performance may have been deleted
@@ -336,7 +360,9 @@ impl App {
     /// # Errors
     /// If the store can't be read.
     pub async fn orders_exist(&self, performance: PerformanceId) -> Result<bool, StoreError> {
-        self.store.any_order_of(self.catalogue.timetables_of(performance)).await
+        self.store
+            .any_order_of(self.catalogue.timetables_of(performance))
+            .await
     }
 
     /// An access token for any user id, outside of any session.
@@ -359,7 +385,9 @@ async fn ticket_signer(store: &Store, clock: &Clock) -> Result<TicketSigner, Sta
         return Ok(TicketSigner::new(kid, &key)?);
     }
     let (kid, key) = TicketSigner::generate()?;
-    store.add_signing_key("tickets", kid.clone(), key.clone(), clock.now()).await?;
+    store
+        .add_signing_key("tickets", kid.clone(), key.clone(), clock.now())
+        .await?;
     Ok(TicketSigner::new(kid, &key)?)
 }
 
@@ -371,9 +399,14 @@ async fn start_node(
     outbox: &Arc<Notify>,
 ) -> Result<(Arc<Node>, ActorRef<()>, JoinHandle<()>), StartError> {
     let name = node_name(&config.node.data_dir)?;
-    let claim =
-        store.claim_all_shards(name.clone(), config.http.listen.clone(), clock.now()).await?;
-    tracing::info!(shard.epoch = claim.epoch.0, node.incarnation = claim.incarnation, "took all shards");
+    let claim = store
+        .claim_all_shards(name.clone(), config.http.listen.clone(), clock.now())
+        .await?;
+    tracing::info!(
+        shard.epoch = claim.epoch.0,
+        node.incarnation = claim.incarnation,
+        "took all shards"
+    );
     let lane_options = lane::Options {
         batch_rows_max: config.store.batch_rows_max as usize,
         dirty_bytes_max: usize::try_from(config.store.dirty_bytes_max).unwrap_or(usize::MAX),
@@ -420,7 +453,8 @@ async fn start_node(
 /// The name of this node: written once to the data folder.
 fn node_name(folder: &Path) -> Result<String, StartError> {
     let file = folder.join("node-id");
-    let unusable = |error: std::io::Error| StartError::Other(format!("{}: {error}", file.display()));
+    let unusable =
+        |error: std::io::Error| StartError::Other(format!("{}: {error}", file.display()));
     match std::fs::read_to_string(&file) {
         Ok(name) if !name.trim().is_empty() => Ok(name.trim().to_owned()),
         _ => {
@@ -447,7 +481,11 @@ async fn heartbeat(app: std::sync::Weak<App>) {
         #[allow(clippy::cast_precision_loss, reason = "a metric")]
         flush.dirty_bytes.set(app.node.lane.dirty_bytes() as f64);
         app.node.observe();
-        if let Err(error) = app.store.note_alive(app.node.name.clone(), app.clock.now()).await {
+        if let Err(error) = app
+            .store
+            .note_alive(app.node.name.clone(), app.clock.now())
+            .await
+        {
             tracing::debug!(%error, "the sign of life could not be written");
         }
         if let Err(error) = app.catalogue.flush_views(&app.store).await {
@@ -463,7 +501,10 @@ async fn sweep(app: std::sync::Weak<App>) {
         let Some(app) = app.upgrade() else { return };
         app.node.sweep();
         app.rates.holds.sweep();
-        let before = app.clock.now().plus(Millis(-crate::domain::account::KEY_LIFE.0));
+        let before = app
+            .clock
+            .now()
+            .plus(Millis(-crate::domain::account::KEY_LIFE.0));
         if let Err(error) = app.store.forget_keys(before, KEYS_SWEPT_MAX).await {
             tracing::debug!(%error, "old idempotency keys could not be removed");
         }
@@ -515,7 +556,10 @@ pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
     let address = config.http.listen.clone();
     let listener = tokio::net::TcpListener::bind(&address)
         .await
-        .map_err(|source| StartError::Listen { address: address.clone(), source })?;
+        .map_err(|source| StartError::Listen {
+            address: address.clone(),
+            source,
+        })?;
     let local = listener
         .local_addr()
         .map_err(|source| StartError::Listen { address, source })?;
@@ -534,16 +578,20 @@ pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
 }
 
 /// The line that scripts wait for.
-#[allow(clippy::print_stdout, reason = "what the program says to who started it")]
+#[allow(
+    clippy::print_stdout,
+    reason = "what the program says to who started it"
+)]
 fn announce(local: std::net::SocketAddr) {
     println!("listening on http://{local}");
 }
 
 async fn terminated() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -8,12 +8,12 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
+use super::board::{Board, Boards, SeatCounts};
 use super::directory::Directory;
 use super::host::Hosted;
-use super::{Handle, Message};
-use super::board::{Board, Boards, SeatCounts};
 use super::lane::Lane;
 use super::loader::AccountLoader;
+use super::{Handle, Message};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::domain::account::Account;
@@ -51,7 +51,10 @@ impl Ownership {
     /// All shards, in `epoch`.
     #[must_use]
     pub fn of_all(epoch: Epoch) -> Self {
-        Self { epoch, activations: (0..SHARDS).map(|_| AtomicU32::new(0)).collect() }
+        Self {
+            epoch,
+            activations: (0..SHARDS).map(|_| AtomicU32::new(0)).collect(),
+        }
     }
 
     /// A new life of an entity in `shard`: never the same twice.
@@ -107,7 +110,10 @@ impl HoldIndex {
     /// The live holds of a user.
     #[must_use]
     pub fn of_user(&self, user: UserId) -> SmallVec<[HoldId; 2]> {
-        self.by_user.get(&user).map(|holds| holds.clone()).unwrap_or_default()
+        self.by_user
+            .get(&user)
+            .map(|holds| holds.clone())
+            .unwrap_or_default()
     }
 }
 

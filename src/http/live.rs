@@ -159,7 +159,11 @@ impl LiveMaps {
     fn follow(&self, board: &Arc<Board>) -> watch::Receiver<Arc<Frame>> {
         let sender = self.frames.entry(board.id()).or_insert_with(|| {
             let version = *board.versions().borrow();
-            let first = Frame { from: version, to: version, text: Utf8Bytes::default() };
+            let first = Frame {
+                from: version,
+                to: version,
+                text: Utf8Bytes::default(),
+            };
             let sender = Arc::new(watch::Sender::new(Arc::new(first)));
             tokio::spawn(encode(self.clone(), Arc::clone(board), Arc::clone(&sender)));
             sender
@@ -188,15 +192,27 @@ async fn encode(maps: LiveMaps, board: Arc<Board>, frames: Arc<watch::Sender<Arc
         let begun = monotonic();
         let frame = match board.since(shown) {
             Some((version, changes)) => {
-                let frame = ChangesFrame { r#type: "changes", version, changes };
+                let frame = ChangesFrame {
+                    r#type: "changes",
+                    version,
+                    changes,
+                };
                 let text = serde_json::to_string(&frame).unwrap_or_default();
-                Frame { from: shown, to: version, text: text.into() }
+                Frame {
+                    from: shown,
+                    to: version,
+                    text: text.into(),
+                }
             }
             // Too much has changed, or it was reloaded: everybody gets a
             // snapshot, because nobody's version fits.
             None => {
                 let version = *versions.borrow();
-                Frame { from: version, to: version, text: Utf8Bytes::default() }
+                Frame {
+                    from: version,
+                    to: version,
+                    text: Utf8Bytes::default(),
+                }
             }
         };
         if frame.to != shown {

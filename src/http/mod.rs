@@ -64,7 +64,10 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(app.config.http.connections_max as usize));
     let router = router::router(Arc::clone(&app));
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX);
     server.http2().timer(TokioTimer::new());
     let connections = GracefulShutdown::new();
     tokio::pin!(shutdown);
@@ -93,7 +96,10 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> (tokio::net::TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+) -> (
+    tokio::net::TcpStream,
+    Option<tokio::sync::OwnedSemaphorePermit>,
+) {
     // Never closed, so that there is always a place at last.
     let place = Arc::clone(places).acquire_owned().await.ok();
     loop {

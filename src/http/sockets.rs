@@ -59,12 +59,18 @@ pub fn tuned(upgrade: WebSocketUpgrade, protocol: Option<String>) -> WebSocketUp
 
 /// Sends a frame; `false` if the socket is gone.
 pub async fn send(socket: &mut WebSocket, message: Message) -> bool {
-    matches!(tokio::time::timeout(SEND_MAX, socket.send(message)).await, Ok(Ok(())))
+    matches!(
+        tokio::time::timeout(SEND_MAX, socket.send(message)).await,
+        Ok(Ok(()))
+    )
 }
 
 /// Says why, and ends.
 pub async fn close(mut socket: WebSocket, code: u16, reason: &'static str) {
-    let frame = CloseFrame { code, reason: reason.into() };
+    let frame = CloseFrame {
+        code,
+        reason: reason.into(),
+    };
     send(&mut socket, Message::Close(Some(frame))).await;
 }
 
@@ -92,7 +98,11 @@ impl Pulse {
     #[must_use]
     pub fn start() -> Self {
         let now = monotonic();
-        Self { born: now, heard: now, every: tokio::time::interval_at(now + PING_EVERY, PING_EVERY) }
+        Self {
+            born: now,
+            heard: now,
+            every: tokio::time::interval_at(now + PING_EVERY, PING_EVERY),
+        }
     }
 
     /// The client gave a sign of life.

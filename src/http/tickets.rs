@@ -45,7 +45,9 @@ pub struct TicketSigner {
 
 impl std::fmt::Debug for TicketSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TicketSigner").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("TicketSigner")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,9 +165,16 @@ pub async fn list(
     page: Page,
 ) -> Answer<Json<List<TicketAnswer>>> {
     let after = page.after::<TicketId>()?;
-    let rows = app.node.store.tickets_of(caller.user_id, after, page.limit + 1).await?;
+    let rows = app
+        .node
+        .store
+        .tickets_of(caller.user_id, after, page.limit + 1)
+        .await?;
     let List { items, next_cursor } = List::page(rows, &page, |row| row.id);
-    let items = items.into_iter().map(|row| answer(&app, row)).collect::<Answer<_>>()?;
+    let items = items
+        .into_iter()
+        .map(|row| answer(&app, row))
+        .collect::<Answer<_>>()?;
     Ok(Json(List { items, next_cursor }))
 }
 
@@ -194,7 +203,10 @@ pub async fn qr_svg(
     // Level L: the text is long, and a screen is clean.
     let code = qrcode::QrCode::with_error_correction_level(&ticket.code, qrcode::EcLevel::L)
         .map_err(|error| Problem::internal(&error))?;
-    let picture = code.render::<qrcode::render::svg::Color<'_>>().min_dimensions(240, 240).build();
+    let picture = code
+        .render::<qrcode::render::svg::Color<'_>>()
+        .min_dimensions(240, 240)
+        .build();
     let svg = HeaderValue::from_static("image/svg+xml");
     Ok(([(header::CONTENT_TYPE, svg)], picture).into_response())
 }
@@ -229,5 +241,9 @@ pub async fn keys(State(app): State<Arc<App>>) -> Response {
         x: URL_SAFE_NO_PAD.encode(app.tickets.public),
     };
     let fresh = HeaderValue::from_static("public, max-age=300");
-    ([(header::CACHE_CONTROL, fresh)], Json(JwkSet { keys: vec![key] })).into_response()
+    (
+        [(header::CACHE_CONTROL, fresh)],
+        Json(JwkSet { keys: vec![key] }),
+    )
+        .into_response()
 }

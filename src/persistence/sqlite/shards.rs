@@ -96,7 +96,8 @@ impl SqliteStore {
         .bind(purpose)
         .fetch_optional(&self.readers)
         .await?;
-        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .transpose()
     }
 
     /// Stores a key. When this returns, it is on disk.
