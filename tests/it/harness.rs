@@ -54,6 +54,7 @@ impl TestServer {
     }
 
     async fn start_in(folder: Arc<TempDir>, change: impl FnOnce(&mut Config)) -> Self {
+        show_logs_if_wanted();
         let mut config = config_in(folder.path());
         change(&mut config);
         let app = App::open(config).await.expect("the server opens");
@@ -172,6 +173,16 @@ fn config_in(folder: &Path) -> Config {
     config.node.data_dir = folder.into();
     config.store.url = format!("sqlite://{}", folder.join("onsale.db").display());
     config
+}
+
+/// `ONSALE_TEST_LOG=info` shows what the servers say.
+fn show_logs_if_wanted() {
+    if let Ok(filter) = std::env::var("ONSALE_TEST_LOG") {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
+    }
 }
 
 /// The shared server outlives each test's runtime, so it has one of its own.
