@@ -53,6 +53,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 const PRICE: i64 = 100;
 
+/// So many holds a second are no limit for a test.
+const RATE_NOBODY_REACHES: &str = "100000";
+
 /// So many keys of earlier rounds are sent again in each round.
 const OLD_KEYS_REPLAYED: usize = 200;
 
@@ -77,7 +80,9 @@ struct World {
 impl World {
     async fn start(extra: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        let mut settings = Settings::in_folder(folder.path());
+        let mut settings = Settings::in_folder(folder.path())
+            .env("ONSALE_RATES__HOLDS_PER_SECOND", RATE_NOBODY_REACHES)
+            .env("ONSALE_RATES__HOLDS_BURST", RATE_NOBODY_REACHES);
         for (name, value) in extra {
             settings = settings.env(name, value);
         }

@@ -72,7 +72,7 @@ async fn drop_one(buyer: Client, scene: Scene, mut random: Random) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_dropped_by_the_thousand_hide_nothing_that_is_acknowledged_later() {
-    let server = TestServer::start().await;
+    let server = TestServer::start_without_rates().await;
     let seed = Random::fresh_seed();
     eprintln!("seed {seed}");
     let show = Show::grid(40, 50, 10).limit("max_seats_per_user", 100_000);

@@ -33,6 +33,9 @@ pub(crate) const EXPIRY_LIMIT: Duration = Duration::from_millis(100);
 /// A ticket is issued so long after its order at most, by the contract.
 pub(crate) const TICKET_LIMIT: Duration = Duration::from_secs(2);
 
+/// So many holds a second are no limit for a test.
+const RATE_NOBODY_REACHES: u32 = 100_000;
+
 /// A server in this process.
 pub(crate) struct TestServer {
     app: Arc<App>,
@@ -51,6 +54,15 @@ impl TestServer {
     /// A fresh one with other settings.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         Self::start_in(Arc::new(TempDir::new().unwrap()), change).await
+    }
+
+    /// A fresh one that lets one customer act as fast as a test does.
+    pub(crate) async fn start_without_rates() -> Self {
+        Self::start_with(|config| {
+            config.rates.holds_per_second = RATE_NOBODY_REACHES;
+            config.rates.holds_burst = RATE_NOBODY_REACHES;
+        })
+        .await
     }
 
     async fn start_in(folder: Arc<TempDir>, change: impl FnOnce(&mut Config)) -> Self {

@@ -23,6 +23,7 @@ mod idempotency;
 mod malformed;
 mod ops;
 mod orders;
+mod overload;
 mod program;
 mod seats;
 mod seats_live;

@@ -79,7 +79,7 @@ async fn a_thousand_charges_and_spends_of_one_wallet_add_up() {
     const SPENDS: usize = 500;
     const PRICE: i64 = 30;
     const CHARGE: i64 = 10;
-    let server = TestServer::shared().await;
+    let server = TestServer::start_without_rates().await;
     let show = Show::grid(10, 50, PRICE).limit("max_seats_per_user", 1_000);
     let scene = server.open(&show).await;
     let buyer = server.buyer();
