@@ -304,7 +304,7 @@ impl Answer {
         assert_eq!(problem["status"], self.status, "{what}");
         let code = problem["code"].as_str().expect("a code");
         assert_eq!(problem["type"], format!("/problems/{code}"), "{what}");
-        for member in ["title"] {
+        for member in ["title", "detail"] {
             let text = problem[member].as_str();
             assert!(
                 text.is_some_and(|text| !text.is_empty()),
