@@ -166,17 +166,17 @@ impl World {
     /// the contract gives 2 s. Everything else must be right at once.
     async fn check_after_restart(&self) -> BTreeSet<Finding> {
         let started = Instant::now();
-        let mut findings = self.check().await;
-        while findings
-            .iter()
-            .any(|finding| matches!(finding, Finding::WrongBalance { .. }))
-            && started.elapsed() < DECIDED_LIMIT
-        {
+        let transient = |finding: &Finding| matches!(finding, Finding::WrongBalance { .. });
+        loop {
+            let findings = self.check().await;
+            if !findings.iter().any(transient)
+                || !findings.iter().all(transient)
+                || started.elapsed() > DECIDED_LIMIT
+            {
+                return findings;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
-            findings.retain(|finding| !matches!(finding, Finding::WrongBalance { .. }));
-            findings.extend(self.check().await);
         }
-        findings
     }
 
     /// Reads everything back, while nobody else does anything.
