@@ -206,6 +206,7 @@ async fn buy(
         timetable,
         lost: token.map(|token| token.hold),
         key: key.clone(),
+        method: request.payment.method,
         may_order: false,
         needs_pass: sale.has_queue,
     };
@@ -223,6 +224,9 @@ async fn buy(
         Ended::Answered => return idempotency::replay(app, user, &key.key).await,
         Ended::KeyInUse => return Err(Code::IdempotencyKeyInUse.into()),
         Ended::PassRequired => queue_pass::refuse(false),
+        Ended::GatewayUnavailable => Problem::new(Code::PaymentGatewayUnavailable)
+            .detail("no card gateway is configured on this server")
+            .retry_after(60),
         Ended::Timetable(refusal) => timetable_refusal(&plan, refusal),
         Ended::Account(refusal) => account_refusal(&refusal),
     };
@@ -249,12 +253,7 @@ async fn refusal_before(
             .with("wallet_currency", Currency::KRW.as_str())
             .with("currency", plan.currency.as_str()));
     }
-    match request.payment.method {
-        PaymentMethod::Wallet => Ok(timetable),
-        PaymentMethod::Card => Err(Problem::new(Code::PaymentGatewayUnavailable)
-            .detail("no card gateway is configured on this server")
-            .retry_after(60)),
-    }
+    Ok(timetable)
 }
 
 /// Refuses a request that never reached its saga, under its key.
