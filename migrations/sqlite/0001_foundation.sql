@@ -205,6 +205,8 @@ CREATE TABLE hold (
     user_id      BLOB    NOT NULL,
     created_at   INTEGER NOT NULL,
     expires_at   INTEGER NOT NULL,
+    -- what it would be without the grace after restarts
+    deadline     INTEGER NOT NULL,
     under_pass   INTEGER NOT NULL,
     -- JSON: [[seat, price], …]
     seats        TEXT    NOT NULL
