@@ -185,12 +185,14 @@ async fn buy(
     request: OrderRequest,
     key: crate::domain::account::KeyClaim,
 ) -> Answer<Response> {
-    let token = request.hold_token.as_deref().map(|text| {
-        HoldToken::verify(text, &app.keys)
-            .filter(|token| token.user == user && token.hold.id == request.hold_id)
-            .ok_or_else(|| Problem::invalid_field("hold_token", "not a token of this hold"))
-    });
-    let token = token.transpose()?;
+    let token = match request.hold_token.as_deref() {
+        None => None,
+        Some(text) => Some(
+            HoldToken::verify(text, &app.keys)
+                .filter(|token| token.hold.id == request.hold_id)
+                .ok_or_else(|| Problem::invalid_field("hold_token", "not a token of this hold"))?,
+        ),
+    };
     // What can be told without the account is told under the key all the same,
     // so that a repetition gets the same answer.
     let refusal = refusal_before(app, user, &request, token.as_ref()).await;
@@ -241,7 +243,9 @@ async fn refusal_before(
     token: Option<&HoldToken>,
 ) -> Answer<TimetableId> {
     let timetable = match token {
-        Some(token) => token.timetable,
+        Some(token) if token.user == user => token.timetable,
+        // Somebody else's hold, token or not.
+        Some(_) => return Err(Code::HoldNotFound.into()),
         None => holds::timetable_of(app, request.hold_id, user).await?,
     };
     let plan = app.plan(timetable)?;
