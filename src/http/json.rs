@@ -135,10 +135,9 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 /// Says what is wrong; only here is the path of the field looked for, so that
 /// good requests don't pay for it.
 fn parse_problem<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Problem {
-    if !error.is_data() {
-        return invalid_json(error.to_string());
-    }
-    // A wrong shape is found before the syntax after it is seen.
+    // What is no JSON at all is told from what has the wrong shape by reading it
+    // as anything: a wrong shape is found before the syntax after it is seen,
+    // and serde_json calls a number in the place of an enum a syntax error.
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
         return invalid_json(error.to_string());
     }
