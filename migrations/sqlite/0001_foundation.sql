@@ -82,6 +82,10 @@ CREATE TABLE user (
     deleted_at    INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX user_email_is_unique ON user (email) WHERE deleted_at IS NULL;
+-- Deleted ones too, for admins.
+CREATE INDEX user_by_email ON user (email);
+-- Whose tokens were revoked lately: read at the start.
+CREATE INDEX user_by_sessions_from ON user (sessions_from) WHERE sessions_from > created_at;
 
 CREATE TABLE session (
     id         BLOB PRIMARY KEY,
@@ -94,6 +98,7 @@ CREATE TABLE session (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX session_by_user ON session (user_id);
 CREATE INDEX session_by_expiry ON session (expires_at);
+CREATE INDEX session_by_end ON session (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Keys that never leave the store, e.g. the one that signs tickets.
 CREATE TABLE signing_key (

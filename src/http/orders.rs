@@ -1,0 +1,398 @@
+//! Orders: buying what is held, and looking at what was bought.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::SignedIn;
+use super::error::{Answer, Code, Problem};
+use super::extract::{Hashed, IdempotencyKey, Json, List, Page, Path, Query};
+use super::hold_token::HoldToken;
+use super::idempotency::{self, Stored};
+use super::problems::{account_refusal, timetable_refusal};
+use super::{holds, queue_pass};
+use crate::actors::purchase::{self, Ended, Purchase};
+use crate::app::App;
+use crate::domain::ids::{
+    HoldId, OrderId, PaymentId, PerformanceId, TicketId, TimetableId, UserId,
+};
+use crate::domain::money::{Currency, Money};
+use crate::domain::order::{Method as PaymentMethod, Order, PricedSeats};
+use crate::domain::plan::Plan;
+use crate::domain::time::Timestamp;
+use crate::persistence::sqlite::orders::{OrderFilter, OrderRow};
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(find))
+        .routes(routes!(payment))
+}
+
+/// What to buy, and how to pay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrderRequest {
+    hold_id: HoldId,
+    /// Restores the hold if the server has lost it.
+    hold_token: Option<String>,
+    coupon_claim_id: Option<uuid::Uuid>,
+    payment: PaymentRequest,
+}
+
+/// How to pay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentRequest {
+    #[schema(value_type = String, example = "wallet")]
+    method: PaymentMethod,
+}
+
+/// An order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderAnswer {
+    order_id: OrderId,
+    #[schema(example = "confirmed")]
+    status: String,
+    performance_id: Option<PerformanceId>,
+    timetable_id: TimetableId,
+    seats: Vec<OrderSeat>,
+    subtotal: Money,
+    discount: Money,
+    amount: Money,
+    refunded: Money,
+    #[schema(value_type = String, example = "KRW")]
+    currency: Currency,
+    payment: PaymentAnswer,
+    /// Empty until they are issued.
+    tickets: Vec<TicketId>,
+    created_at: Timestamp,
+}
+
+/// A seat of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderSeat {
+    seat_id: String,
+    grade: String,
+    price: Money,
+    #[schema(example = "sold")]
+    status: &'static str,
+}
+
+/// The payment of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PaymentAnswer {
+    payment_id: PaymentId,
+    method: &'static str,
+    #[schema(example = "captured")]
+    status: &'static str,
+}
+
+fn order_seats(plan: &Plan, seats: &PricedSeats) -> Vec<OrderSeat> {
+    let seat = |priced: &crate::domain::order::PricedSeat| OrderSeat {
+        seat_id: plan.layout.name_of(priced.seat).to_string(),
+        grade: plan.grade_name(priced.seat).to_owned(),
+        price: priced.price,
+        status: "sold",
+    };
+    seats.iter().map(seat).collect()
+}
+
+impl OrderAnswer {
+    /// The answer to the request that made the order: the same at every
+    /// repetition, so that tickets issued since are not in it.
+    fn made(plan: &Plan, order: &Order) -> Self {
+        Self {
+            order_id: order.id,
+            status: order.status.as_str().to_owned(),
+            performance_id: Some(plan.performance_id),
+            timetable_id: plan.timetable_id,
+            seats: order_seats(plan, &order.seats),
+            subtotal: order.subtotal(),
+            discount: order.discount,
+            amount: order.amount(),
+            refunded: Money::ZERO,
+            currency: plan.currency,
+            payment: PaymentAnswer {
+                payment_id: order.payment,
+                method: order.method.as_str(),
+                status: "captured",
+            },
+            tickets: Vec::new(),
+            created_at: order.created_at,
+        }
+    }
+
+    /// The order as it is stored now.
+    fn stored(plan: &Plan, row: OrderRow) -> Self {
+        let subtotal = crate::domain::order::total(&row.seats);
+        Self {
+            order_id: row.id,
+            status: row.status,
+            performance_id: Some(plan.performance_id),
+            timetable_id: row.timetable,
+            seats: order_seats(plan, &row.seats),
+            subtotal,
+            discount: row.discount,
+            amount: subtotal.minus(row.discount),
+            refunded: row.refunded,
+            currency: plan.currency,
+            payment: PaymentAnswer {
+                payment_id: row.payment,
+                method: row.method.as_str(),
+                status: "captured",
+            },
+            tickets: row.tickets,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// Buy what is held.
+#[utoipa::path(post, path = "/orders", tag = "orders",
+    params(("Idempotency-Key" = String, Header)), request_body = OrderRequest,
+    responses((status = 201, body = OrderAnswer), (status = 402, description = "the balance is too low")))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    method: Method,
+    uri: Uri,
+    key: IdempotencyKey,
+    body: Hashed<OrderRequest>,
+) -> Answer<Response> {
+    let user = caller.user_id;
+    let request = idempotency::Request {
+        user,
+        route: (method, uri.path().to_owned()),
+        body: body.hash,
+    };
+    let claim = idempotency::claim(key.required()?, &request);
+    match buy(&app, user, body.value, claim.clone()).await {
+        Ok(response) => {
+            app.orders.ok();
+            Ok(response)
+        }
+        Err(problem) => {
+            app.orders.refused(problem.code().as_str());
+            Err(problem)
+        }
+    }
+}
+
+async fn buy(
+    app: &Arc<App>,
+    user: UserId,
+    request: OrderRequest,
+    key: crate::domain::account::KeyClaim,
+) -> Answer<Response> {
+    let token = request.hold_token.as_deref().map(|text| {
+        HoldToken::verify(text, &app.keys)
+            .filter(|token| token.user == user && token.hold.id == request.hold_id)
+            .ok_or_else(|| Problem::invalid_field("hold_token", "not a token of this hold"))
+    });
+    let token = token.transpose()?;
+    // What can be told without the account is told under the key all the same,
+    // so that a repetition gets the same answer.
+    let refusal = refusal_before(app, user, &request, token.as_ref()).await;
+    let timetable = match refusal {
+        Ok(timetable) => timetable,
+        Err(problem) => return refuse_under(app, user, key, problem).await,
+    };
+    let sale = app.sale(timetable)?;
+    let plan = Arc::clone(&sale.plan);
+    let purchase = Purchase {
+        user,
+        hold: request.hold_id,
+        timetable,
+        lost: token.map(|token| token.hold),
+        key: key.clone(),
+        may_order: false,
+        needs_pass: sale.has_queue,
+    };
+    let ended = purchase::purchase(Arc::clone(&app.node), purchase).await?;
+    let problem = match ended {
+        Ended::Confirmed { order, replayed } => {
+            let made = OrderAnswer::made(&plan, &order);
+            let response = Stored::json(StatusCode::CREATED, &made)?.into_response();
+            return Ok(if replayed { idempotency::replayed(response) } else { response });
+        }
+        Ended::Answered => return idempotency::replay(app, user, &key.key).await,
+        Ended::KeyInUse => return Err(Code::IdempotencyKeyInUse.into()),
+        Ended::PassRequired => queue_pass::refuse(false),
+        Ended::Timetable(refusal) => timetable_refusal(&plan, refusal),
+        Ended::Account(refusal) => account_refusal(&refusal),
+    };
+    store_refusal(app, user, key, problem).await
+}
+
+/// The timetable to buy on, or why nothing can be bought whatever its state.
+async fn refusal_before(
+    app: &App,
+    user: UserId,
+    request: &OrderRequest,
+    token: Option<&HoldToken>,
+) -> Answer<TimetableId> {
+    let timetable = match token {
+        Some(token) => token.timetable,
+        None => holds::timetable_of(app, request.hold_id, user).await?,
+    };
+    let plan = app.plan(timetable)?;
+    if request.coupon_claim_id.is_some() {
+        return Err(Problem::new(Code::CouponNotUsable).detail("no such coupon claim of yours"));
+    }
+    if plan.currency != Currency::KRW {
+        return Err(Problem::new(Code::CurrencyMismatch)
+            .with("wallet_currency", Currency::KRW.as_str())
+            .with("currency", plan.currency.as_str()));
+    }
+    match request.payment.method {
+        PaymentMethod::Wallet => Ok(timetable),
+        PaymentMethod::Card => Err(Problem::new(Code::PaymentGatewayUnavailable)
+            .detail("no card gateway is configured on this server")
+            .retry_after(60)),
+    }
+}
+
+/// Refuses a request that never reached its saga, under its key.
+async fn refuse_under(
+    app: &Arc<App>,
+    user: UserId,
+    key: crate::domain::account::KeyClaim,
+    problem: Problem,
+) -> Answer<Response> {
+    use crate::domain::account::{Command, Reply};
+    let reserve = Command::Reserve(key.clone());
+    match app.node.accounts.ask(user.0, reserve).await? {
+        Ok(Reply::KeyIsAnswered) => idempotency::replay(app, user, &key.key).await,
+        // The order of an earlier request decides: it was made from this hold.
+        Ok(Reply::KeyIsRunning(Some((order, timetable)))) => {
+            let plan = app.plan(timetable)?;
+            match purchase::resolve(&app.node, order, timetable).await? {
+                crate::domain::timetable::Resolution::Confirmed(order) => {
+                    let made = OrderAnswer::made(&plan, &order);
+                    let response = Stored::json(StatusCode::CREATED, &made)?.into_response();
+                    Ok(idempotency::replayed(response))
+                }
+                _ => Err(Code::IdempotencyKeyInUse.into()),
+            }
+        }
+        Ok(Reply::KeyIsRunning(None)) => Err(Code::IdempotencyKeyInUse.into()),
+        Ok(_) => store_refusal(app, user, key, problem).await,
+        Err(refusal) => Err(account_refusal(&refusal)),
+    }
+}
+
+/// Stores a refusal under its key (or frees the key), then gives it.
+async fn store_refusal(
+    app: &App,
+    user: UserId,
+    key: crate::domain::account::KeyClaim,
+    problem: Problem,
+) -> Answer<Response> {
+    let command = idempotency::answer_of(key, &problem);
+    match app.node.accounts.resume(user.0, command).await? {
+        Ok(_) => Err(problem),
+        Err(refusal) => Err(account_refusal(&refusal)),
+    }
+}
+
+/// Which orders are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct OrdersQuery {
+    /// Made at this time or later.
+    from: Option<Timestamp>,
+    /// Made before this time.
+    to: Option<Timestamp>,
+    /// With this status.
+    status: Option<String>,
+    #[allow(dead_code, reason = "read by Page")]
+    limit: Option<String>,
+    #[allow(dead_code, reason = "read by Page")]
+    cursor: Option<String>,
+}
+
+const STATUSES: [&str; 5] =
+    ["awaiting_payment", "confirmed", "cancelled", "payment_failed", "expired"];
+
+/// The caller's orders, newest first.
+#[utoipa::path(get, path = "/orders", tag = "orders", params(OrdersQuery),
+    responses((status = 200, body = List<OrderAnswer>)))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    page: Page,
+    Query(query): Query<OrdersQuery>,
+) -> Answer<Json<List<OrderAnswer>>> {
+    if query.status.as_deref().is_some_and(|status| !STATUSES.contains(&status)) {
+        return Err(Problem::invalid_field("status", format!("one of {}", STATUSES.join(", "))));
+    }
+    let filter = OrderFilter {
+        from: query.from,
+        to: query.to,
+        status: query.status,
+        after: page.after::<OrderId>()?,
+        limit: page.limit + 1,
+    };
+    let rows = app.node.store.orders_of(caller.user_id, filter).await?;
+    let answers = rows
+        .into_iter()
+        .map(|row| Ok(OrderAnswer::stored(&*app.plan_of_past(row.timetable)?, row)))
+        .collect::<Answer<Vec<_>>>()?;
+    Ok(Json(List::page(answers, &page, |order| order.order_id)))
+}
+
+/// An order of the caller.
+#[utoipa::path(get, path = "/orders/{order_id}", tag = "orders", params(("order_id" = OrderId, Path)),
+    responses((status = 200, body = OrderAnswer)))]
+pub async fn find(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<OrderId>,
+) -> Answer<Json<OrderAnswer>> {
+    let row = app.node.store.order_of(caller.user_id, id).await?;
+    let row = row.ok_or_else(|| Problem::new(Code::OrderNotFound))?;
+    let plan = app.plan_of_past(row.timetable)?;
+    Ok(Json(OrderAnswer::stored(&plan, row)))
+}
+
+/// A payment, with the order that it is for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PaymentDetails {
+    payment_id: PaymentId,
+    order_id: OrderId,
+    method: &'static str,
+    status: &'static str,
+    amount: Money,
+    #[schema(value_type = String, example = "KRW")]
+    currency: Currency,
+}
+
+/// A payment of the caller.
+#[utoipa::path(get, path = "/payments/{payment_id}", tag = "orders",
+    params(("payment_id" = PaymentId, Path)), responses((status = 200, body = PaymentDetails)))]
+pub async fn payment(
+    State(app): State<Arc<App>>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<PaymentId>,
+) -> Answer<Json<PaymentDetails>> {
+    let row = app.node.store.order_of_payment(caller.user_id, id).await?;
+    let row = row.ok_or_else(|| Problem::new(Code::PaymentNotFound))?;
+    let plan = app.plan_of_past(row.timetable)?;
+    let order = OrderAnswer::stored(&plan, row);
+    Ok(Json(PaymentDetails {
+        payment_id: order.payment.payment_id,
+        order_id: order.order_id,
+        method: order.payment.method,
+        status: order.payment.status,
+        amount: order.amount,
+        currency: order.currency,
+    }))
+}
