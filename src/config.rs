@@ -185,6 +185,14 @@ pub struct Actors {
     pub timetable_idle_seconds: u32,
 }
 
+impl Actors {
+    /// How long an actor's answer is waited for.
+    #[must_use]
+    pub fn ask_timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.ask_timeout_ms))
+    }
+}
+
 /// `[rates]`
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]

@@ -3,9 +3,13 @@
 //! `ARCHITECTURE.md` is the map of this crate.
 
 pub mod actors;
+pub mod app;
 pub mod catalogue;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod domain;
+pub mod http;
+pub mod keys;
 pub mod persistence;
 pub mod telemetry;

@@ -7,7 +7,7 @@ use ractor::ActorRef;
 use uuid::Uuid;
 
 use super::Message;
-use super::host::Hosted;
+use super::host::{Hosted, Needs};
 use super::node::Node;
 use super::purchase;
 use super::shell::Shell;
@@ -21,14 +21,14 @@ impl Hosted for Account {
         command.tier()
     }
 
-    fn needs_store(command: &Command) -> bool {
+    fn needs(command: &Command) -> Needs {
         match command {
-            Command::Charge { .. } | Command::Prepare { .. } | Command::Reserve(_) => true,
+            Command::Charge { .. } | Command::Prepare { .. } | Command::Reserve(_) => Needs::Store,
             Command::FreeKey(_)
             | Command::Answer { .. }
             | Command::Post { .. }
             | Command::Void { .. }
-            | Command::Balance => false,
+            | Command::Balance => Needs::Nothing,
         }
     }
 

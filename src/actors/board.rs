@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::domain::ids::{Epoch, TimetableId};
+use crate::domain::ids::{Epoch, ShardId, TimetableId, shard_of};
 use crate::domain::seat::{SeatIndex, SeatStatus};
 pub use crate::domain::timetable::SeatCounts;
 
@@ -67,12 +67,27 @@ impl Board {
             changes: VecDeque::new(),
             rendered: None,
         };
-        Self { id, state: Mutex::new(state), version: watch::Sender::new(0) }
+        Self {
+            id,
+            state: Mutex::new(state),
+            version: watch::Sender::new(0),
+        }
+    }
+
+    /// Of which timetable.
+    #[must_use]
+    pub fn id(&self) -> TimetableId {
+        self.id
     }
 
     /// The timetable was loaded: the map is as told, at a version above all
     /// that were ever shown.
-    pub fn load(&self, epoch: Epoch, statuses: impl Iterator<Item = SeatStatus>, counts: SeatCounts) {
+    pub fn load(
+        &self,
+        epoch: Epoch,
+        statuses: impl Iterator<Item = SeatStatus>,
+        counts: SeatCounts,
+    ) {
         let mut state = self.state.lock();
         state.statuses = statuses.map(SeatStatus::letter).collect();
         state.counts = counts;
@@ -85,7 +100,11 @@ impl Board {
     }
 
     /// Shows changed seats.
-    pub fn change(&self, changed: impl Iterator<Item = (SeatIndex, SeatStatus)>, counts: SeatCounts) {
+    pub fn change(
+        &self,
+        changed: impl Iterator<Item = (SeatIndex, SeatStatus)>,
+        counts: SeatCounts,
+    ) {
         let mut changed = changed.peekable();
         if changed.peek().is_none() {
             return;
@@ -190,12 +209,25 @@ impl Board {
             .collect();
         seats.sort_unstable();
         seats.dedup();
-        let letter = |seat: u32| state.statuses.get(seat as usize).map(|l| (seat, char::from(*l)));
-        Some((state.version, seats.into_iter().filter_map(letter).collect()))
+        let letter = |seat: u32| {
+            state
+                .statuses
+                .get(seat as usize)
+                .map(|l| (seat, char::from(*l)))
+        };
+        Some((
+            state.version,
+            seats.into_iter().filter_map(letter).collect(),
+        ))
     }
 
     fn render(&self, state: &State, layout_etag: &str) -> Bytes {
-        let SeatCounts { available, held, sold, blocked } = state.counts;
+        let SeatCounts {
+            available,
+            held,
+            sold,
+            blocked,
+        } = state.counts;
         let mut body = String::with_capacity(state.statuses.len() + 320);
         // Writing to a String can't fail.
         let _ = write!(
@@ -217,6 +249,7 @@ impl Board {
 #[derive(Debug, Default)]
 pub struct Boards {
     boards: DashMap<TimetableId, Arc<Board>, foldhash::fast::RandomState>,
+    by_shard: DashMap<ShardId, Vec<TimetableId>, foldhash::fast::RandomState>,
 }
 
 impl Boards {
@@ -226,7 +259,21 @@ impl Boards {
         if let Some(board) = self.boards.get(&id) {
             return Arc::clone(&board);
         }
-        Arc::clone(&self.boards.entry(id).or_insert_with(|| Arc::new(Board::cold(id, counts()))))
+        let board = self.boards.entry(id).or_insert_with(|| {
+            self.by_shard.entry(shard_of(id.0)).or_default().push(id);
+            Arc::new(Board::cold(id, counts()))
+        });
+        Arc::clone(&board)
+    }
+
+    /// The timetables of a shard: those that an id with this shard in it may
+    /// belong to.
+    #[must_use]
+    pub fn of_shard(&self, shard: ShardId) -> Vec<TimetableId> {
+        self.by_shard
+            .get(&shard)
+            .map(|ids| ids.clone())
+            .unwrap_or_default()
     }
 
     /// The map of a timetable that was opened before.
@@ -256,13 +303,23 @@ mod tests {
 
     fn board() -> Board {
         let board = Board::cold(TimetableId(uuid::Uuid::nil()), SeatCounts::default());
-        let counts = SeatCounts { available: 4, ..SeatCounts::default() };
-        board.load(Epoch(3), std::iter::repeat_n(SeatStatus::Available, 4), counts);
+        let counts = SeatCounts {
+            available: 4,
+            ..SeatCounts::default()
+        };
+        board.load(
+            Epoch(3),
+            std::iter::repeat_n(SeatStatus::Available, 4),
+            counts,
+        );
         board
     }
 
     fn hold(board: &Board, seat: u32) {
-        board.change(std::iter::once((SeatIndex(seat), SeatStatus::Held)), board.counts());
+        board.change(
+            std::iter::once((SeatIndex(seat), SeatStatus::Held)),
+            board.counts(),
+        );
     }
 
     #[test]
@@ -290,7 +347,11 @@ mod tests {
         assert_eq!(changes, [(1, 'H'), (3, 'H')]);
         assert_eq!(board.since(now), Some((now, vec![])));
         assert_eq!(board.since(now + 1), None);
-        board.load(Epoch(3), std::iter::repeat_n(SeatStatus::Available, 4), board.counts());
+        board.load(
+            Epoch(3),
+            std::iter::repeat_n(SeatStatus::Available, 4),
+            board.counts(),
+        );
         assert_eq!(board.since(now), None);
     }
 
@@ -302,6 +363,9 @@ mod tests {
             hold(&board, 2);
         }
         assert_eq!(board.since(before), None);
-        assert!(matches!(board.read(Some(before), "e"), MapRead::Whole { .. }));
+        assert!(matches!(
+            board.read(Some(before), "e"),
+            MapRead::Whole { .. }
+        ));
     }
 }

@@ -109,20 +109,30 @@ impl<M: Hosted> Directory<M> {
     /// All running actors.
     #[must_use]
     pub fn all(&self) -> Vec<(Uuid, HostRef<M>)> {
-        self.hosts.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+        self.hosts
+            .iter()
+            .map(|entry| (*entry.key(), entry.value().clone()))
+            .collect()
     }
 
     /// Stops all actors, whose entities must be clean.
     pub async fn stop(&self) {
         for (key, host) in self.all() {
             self.hosts.remove(&key);
-            let _ = host.actor.drain_and_wait(Some(Duration::from_secs(5))).await;
+            let _ = host
+                .actor
+                .drain_and_wait(Some(Duration::from_secs(5)))
+                .await;
         }
     }
 
     async fn start(&self, key: Uuid) {
         let _one_at_a_time = self.starting.lock().await;
-        if self.hosts.get(&key).is_some_and(|host| is_alive(&host.actor)) {
+        if self
+            .hosts
+            .get(&key)
+            .is_some_and(|host| is_alive(&host.actor))
+        {
             return;
         }
         let Some(node) = self.node.get() else { return };
@@ -137,7 +147,14 @@ impl<M: Hosted> Directory<M> {
         match started {
             Ok((actor, _)) => {
                 let permits = Arc::new(Semaphore::new(self.permits_max));
-                self.hosts.insert(key, HostRef { actor, permits, depth });
+                self.hosts.insert(
+                    key,
+                    HostRef {
+                        actor,
+                        permits,
+                        depth,
+                    },
+                );
             }
             Err(error) => tracing::error!(%error, "an actor did not start"),
         }
@@ -146,7 +163,10 @@ impl<M: Hosted> Directory<M> {
 
 fn is_alive<T>(actor: &ActorRef<T>) -> bool {
     use ractor::ActorStatus as S;
-    matches!(actor.get_status(), S::Unstarted | S::Starting | S::Running | S::Upgrading)
+    matches!(
+        actor.get_status(),
+        S::Unstarted | S::Starting | S::Running | S::Upgrading
+    )
 }
 
 /// Watches all hosts. One that fails is not restarted here: the directory
@@ -177,7 +197,8 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(actor, error) = event {
             tracing::error!(actor.id = %actor.get_id(), %error, "an actor failed");
-            metrics::counter!(crate::telemetry::ACTOR_RESTARTS_TOTAL, "kind" => "host").increment(1);
+            metrics::counter!(crate::telemetry::ACTOR_RESTARTS_TOTAL, "kind" => "host")
+                .increment(1);
         }
         Ok(())
     }

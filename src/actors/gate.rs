@@ -17,7 +17,10 @@ impl<T> Gate<T> {
     /// A gate of an entity whose state at `durable` is stored.
     #[must_use]
     pub fn new(durable: Seq) -> Self {
-        Self { parked: VecDeque::new(), durable }
+        Self {
+            parked: VecDeque::new(),
+            durable,
+        }
     }
 
     /// Gives `output` back if it may leave now, else parks it. `seq` is the
@@ -39,7 +42,11 @@ impl<T> Gate<T> {
     /// order.
     pub fn open(&mut self, upto: Seq) -> impl Iterator<Item = T> + '_ {
         self.durable = self.durable.max(upto);
-        let leaving = self.parked.iter().take_while(|(seq, _)| *seq <= self.durable).count();
+        let leaving = self
+            .parked
+            .iter()
+            .take_while(|(seq, _)| *seq <= self.durable)
+            .count();
         self.parked.drain(..leaving).map(|(_, output)| output)
     }
 

@@ -30,14 +30,26 @@ const LOADING_WAITERS_MAX: usize = 4_096;
 /// the process restarts: something about it is broken.
 const LIVES_MAX: u32 = 3;
 
+/// What a command needs to be taken; refused at once if it isn't there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    /// Nothing: it reads, or goes on with something that was begun.
+    Nothing,
+    /// Room for more that waits to be written.
+    Room,
+    /// The store, now: its caller is answered after the commit.
+    Store,
+}
+
 /// A kind of entity that a host can run.
-pub trait Hosted: Persisted<Command: Send, Event: Send, Reply: Send, Refusal: Send> + Send + 'static {
+pub trait Hosted:
+    Persisted<Command: Send, Event: Send, Reply: Send, Refusal: Send> + Send + 'static
+{
     /// How durable the outputs of `command` must be before they leave.
     fn tier(node: &Node, command: &Self::Command) -> Tier;
 
-    /// Whether `command` needs the store to be there: then it is refused at
-    /// once while it isn't.
-    fn needs_store(command: &Self::Command) -> bool;
+    /// What must be there for `command` to be taken.
+    fn needs(command: &Self::Command) -> Needs;
 
     /// Who runs entity `id`: entities with the same key share an actor.
     fn host_key(id: Uuid) -> Uuid;
@@ -119,7 +131,13 @@ impl<M: Hosted> Host<M> {
         id: Uuid,
         request: Request<M>,
     ) {
-        if M::needs_store(&request.command) && !self.node.lane.is_healthy() {
+        let lane = &self.node.lane;
+        let is_there = match M::needs(&request.command) {
+            Needs::Nothing => true,
+            Needs::Room => lane.has_room(),
+            Needs::Store => lane.has_room() && lane.is_healthy(),
+        };
+        if !is_there {
             return refuse(request, AskError::StoreUnavailable);
         }
         match state.slots.get_mut(&id) {
@@ -131,7 +149,9 @@ impl<M: Hosted> Host<M> {
                 let now = self.node.clock.now();
                 shell.used_at = now;
                 let ran = contain(|| {
-                    shell.run(now, tier, request, |m, events| m.applied(&self.node, events));
+                    shell.run(now, tier, request, |m, events| {
+                        m.applied(&self.node, events);
+                    });
                     shell.machine.next_deadline()
                 });
                 match ran {
@@ -154,14 +174,24 @@ impl<M: Hosted> Host<M> {
         id: Uuid,
         request: Option<Request<M>>,
     ) {
-        if state.discarded.get(&id).is_some_and(|lives| *lives >= LIVES_MAX) {
-            request.into_iter().for_each(|r| refuse(r, AskError::StoreUnavailable));
+        if state
+            .discarded
+            .get(&id)
+            .is_some_and(|lives| *lives >= LIVES_MAX)
+        {
+            request
+                .into_iter()
+                .for_each(|r| refuse(r, AskError::StoreUnavailable));
             return;
         }
         if M::load(&self.node, id, myself.clone()) {
-            state.slots.insert(id, Slot::Loading(request.into_iter().collect()));
+            state
+                .slots
+                .insert(id, Slot::Loading(request.into_iter().collect()));
         } else {
-            request.into_iter().for_each(|r| refuse(r, AskError::Overloaded));
+            request
+                .into_iter()
+                .for_each(|r| refuse(r, AskError::Overloaded));
         }
     }
 
@@ -172,17 +202,31 @@ impl<M: Hosted> Host<M> {
         id: Uuid,
         loaded: Option<Box<Entity<M>>>,
     ) {
-        let Some(Slot::Loading(waiting)) = state.slots.remove(&id) else { return };
+        let Some(Slot::Loading(waiting)) = state.slots.remove(&id) else {
+            return;
+        };
         let Some(entity) = loaded else {
-            waiting.into_iter().for_each(|r| refuse(r, AskError::StoreUnavailable));
+            waiting
+                .into_iter()
+                .for_each(|r| refuse(r, AskError::StoreUnavailable));
             return;
         };
         let address = EntityId { kind: M::KIND, id };
         let life = self.node.ownership.activate(address.shard());
-        let Entity { machine, stamp, last_event_seq } = *entity;
+        let Entity {
+            machine,
+            stamp,
+            last_event_seq,
+        } = *entity;
         let pen = self.pen(myself);
-        let mut shell =
-            Box::new(Shell::new(machine, address, stamp, last_event_seq, life, pen));
+        let mut shell = Box::new(Shell::new(
+            machine,
+            address,
+            stamp,
+            last_event_seq,
+            life,
+            pen,
+        ));
         let now = self.node.clock.now();
         shell.used_at = now;
         M::woken(&mut shell, &self.node, now);
@@ -229,7 +273,9 @@ impl<M: Hosted> Host<M> {
     }
 
     fn durable(&self, state: &mut Entities<M>, id: Uuid, activation: Activation, upto: Seq) {
-        let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) else { return };
+        let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) else {
+            return;
+        };
         if shell.activation() != activation {
             return;
         }
@@ -308,11 +354,13 @@ impl<M: Hosted> Actor for Host<M> {
                 self.ask(&myself, state, id, request);
             }
             Message::Loaded { id, loaded } => self.loaded(&myself, state, id, loaded),
-            Message::Durable { id, activation, upto } => self.durable(state, id, activation, upto),
+            Message::Durable {
+                id,
+                activation,
+                upto,
+            } => self.durable(state, id, activation, upto),
             Message::Discard { id, activation } => {
-                let is_it = |slot: &Slot<M>| {
-                    matches!(slot, Slot::Alive(shell) if shell.activation() == activation)
-                };
+                let is_it = |slot: &Slot<M>| matches!(slot, Slot::Alive(shell) if shell.activation() == activation);
                 if state.slots.get(&id).is_some_and(is_it) {
                     self.discard(state, id);
                 }
@@ -331,7 +379,9 @@ impl<M: Hosted> Actor for Host<M> {
             }
         }
         self.metrics.messages.increment(1);
-        self.metrics.handling_seconds.record(begun.elapsed().as_secs_f64());
+        self.metrics
+            .handling_seconds
+            .record(begun.elapsed().as_secs_f64());
         Ok(())
     }
 }
@@ -355,10 +405,17 @@ struct Mailbox<M: Hosted>(ActorRef<Message<M>>);
 impl<M: Hosted> super::lane::Sink for Mailbox<M> {
     fn durable(&self, entity: EntityId, activation: Activation, upto: Seq) {
         // A host that is gone has nobody waiting.
-        let _ = self.0.cast(Message::Durable { id: entity.id, activation, upto });
+        let _ = self.0.cast(Message::Durable {
+            id: entity.id,
+            activation,
+            upto,
+        });
     }
 
     fn lost(&self, entity: EntityId, activation: Activation) {
-        let _ = self.0.cast(Message::Discard { id: entity.id, activation });
+        let _ = self.0.cast(Message::Discard {
+            id: entity.id,
+            activation,
+        });
     }
 }

@@ -78,7 +78,9 @@ pub struct Lane {
 
 impl std::fmt::Debug for Lane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("dirty_bytes", &self.dirty_bytes()).finish_non_exhaustive()
+        f.debug_struct("Lane")
+            .field("dirty_bytes", &self.dirty_bytes())
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +120,10 @@ impl Lane {
         let entry = entries.entry(entity).or_insert_with(|| {
             order.push_back(entity);
             let contribution = Contribution::new(entity, before, after, at);
-            Entry { contribution, sink: Arc::clone(sink) }
+            Entry {
+                contribution,
+                sink: Arc::clone(sink),
+            }
         });
         let bytes = entry.contribution.bytes();
         entry.contribution.after = after;
@@ -128,9 +133,13 @@ impl Lane {
         drop(waiting);
         // Coalescing may have made it smaller.
         if now >= bytes {
-            self.shared.dirty_bytes.fetch_add(now - bytes, Ordering::Relaxed);
+            self.shared
+                .dirty_bytes
+                .fetch_add(now - bytes, Ordering::Relaxed);
         } else {
-            self.shared.dirty_bytes.fetch_sub(bytes - now, Ordering::Relaxed);
+            self.shared
+                .dirty_bytes
+                .fetch_sub(bytes - now, Ordering::Relaxed);
         }
         self.shared.wake.notify_one();
         #[cfg(feature = "sabotage")]
@@ -204,8 +213,12 @@ impl Lane {
         let mut batch = Vec::new();
         let mut rows = 0;
         while rows < self.shared.options.batch_rows_max {
-            let Some(entity) = waiting.order.pop_front() else { break };
-            let Some(entry) = waiting.entries.remove(&entity) else { continue };
+            let Some(entity) = waiting.order.pop_front() else {
+                break;
+            };
+            let Some(entry) = waiting.entries.remove(&entity) else {
+                continue;
+            };
             rows += entry.contribution.rows();
             waiting.in_flight.insert(entity);
             batch.push(entry);
@@ -217,8 +230,10 @@ impl Lane {
     async fn write(&self, store: &Store, batch: Vec<Entry>) {
         let mut parts = vec![batch];
         while let Some(part) = parts.pop() {
-            let (contributions, sinks): (Vec<_>, Vec<_>) =
-                part.into_iter().map(|entry| (entry.contribution, entry.sink)).unzip();
+            let (contributions, sinks): (Vec<_>, Vec<_>) = part
+                .into_iter()
+                .map(|entry| (entry.contribution, entry.sink))
+                .unzip();
             let contributions = Arc::new(contributions);
             match self.commit(store, &contributions).await {
                 Ok(verdicts) => self.tell(&contributions, &sinks, &verdicts),
@@ -273,7 +288,8 @@ impl Lane {
                     if self.shared.healthy.swap(false, Ordering::Relaxed) {
                         tracing::warn!(%error, "the store is unavailable, writing will be retried");
                     }
-                    let jitter = u64::from(uuid::Uuid::new_v4().as_bytes()[0]) % (backoff_ms / 2 + 1);
+                    let jitter =
+                        u64::from(uuid::Uuid::new_v4().as_bytes()[0]) % (backoff_ms / 2 + 1);
                     tokio::time::sleep(Duration::from_millis(backoff_ms / 2 + jitter)).await;
                     backoff_ms = (backoff_ms * 2).min(BACKOFF_MAX_MS);
                 }
@@ -308,12 +324,7 @@ impl Lane {
 
     /// One entity's contribution can't be written, ever: the others went
     /// through, and it starts again from what is stored.
-    fn give_up(
-        &self,
-        contributions: &[Contribution],
-        sinks: &[Arc<dyn Sink>],
-        error: &StoreError,
-    ) {
+    fn give_up(&self, contributions: &[Contribution], sinks: &[Arc<dyn Sink>], error: &StoreError) {
         for (contribution, sink) in contributions.iter().zip(sinks) {
             let Contribution { entity, after, .. } = contribution;
             tracing::error!(
@@ -332,7 +343,9 @@ impl Lane {
                 _ => Invariant::I9,
             };
             telemetry::invariant_violated(broken.id());
-            self.shared.dirty_bytes.fetch_sub(contribution.bytes(), Ordering::Relaxed);
+            self.shared
+                .dirty_bytes
+                .fetch_sub(contribution.bytes(), Ordering::Relaxed);
             sink.lost(*entity, after.activation);
         }
     }

@@ -87,11 +87,7 @@ pub async fn read_accounts(node: Arc<Node>, mut line: mpsc::Receiver<WantedAccou
 }
 
 /// Reads a timetable and sends it to `host`.
-pub async fn read_timetable(
-    node: Arc<Node>,
-    id: TimetableId,
-    host: ActorRef<Message<Timetable>>,
-) {
+pub async fn read_timetable(node: Arc<Node>, id: TimetableId, host: ActorRef<Message<Timetable>>) {
     node.lane.settled(EntityId::from(id)).await;
     let loaded = match (node.catalogue.plan(id), node.store.load_timetable(id).await) {
         (Some(plan), Ok(stored)) => Some(Box::new(Entity {

@@ -35,8 +35,10 @@ use crate::domain::ids::{Activation, Seq};
 use crate::persistence::batch::Persisted;
 
 /// What an entity answers to a command: its reply, or its refusal.
-pub type Outcome<M> =
-    Result<<M as crate::domain::decision::Machine>::Reply, <M as crate::domain::decision::Machine>::Refusal>;
+pub type Outcome<M> = Result<
+    <M as crate::domain::decision::Machine>::Reply,
+    <M as crate::domain::decision::Machine>::Refusal,
+>;
 
 /// Why there is no outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -120,7 +122,9 @@ pub struct Handle<M: host::Hosted> {
 
 impl<M: host::Hosted> Clone for Handle<M> {
     fn clone(&self) -> Self {
-        Self { directory: Arc::clone(&self.directory) }
+        Self {
+            directory: Arc::clone(&self.directory),
+        }
     }
 }
 
@@ -180,7 +184,14 @@ impl<M: host::Hosted> Handle<M> {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Outcome<M>, AskError> {
         let (reply, answer) = oneshot::channel();
-        host.tell(Message::Ask { id, request: Request { command, reply, permit } });
+        host.tell(Message::Ask {
+            id,
+            request: Request {
+                command,
+                reply,
+                permit,
+            },
+        });
         match tokio::time::timeout(self.directory.ask_timeout(), answer).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_dropped)) => Err(AskError::Unknown),

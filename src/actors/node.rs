@@ -8,10 +8,12 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use super::Handle;
 use super::board::{Board, Boards, SeatCounts};
+use super::directory::Directory;
+use super::host::Hosted;
 use super::lane::Lane;
 use super::loader::AccountLoader;
+use super::{Handle, Message};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::domain::account::Account;
@@ -23,6 +25,7 @@ use crate::domain::plan::Plan;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::timetable::Timetable;
 use crate::persistence::Store;
+use crate::telemetry::ActorMetrics;
 
 /// How a node is set up.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +51,10 @@ impl Ownership {
     /// All shards, in `epoch`.
     #[must_use]
     pub fn of_all(epoch: Epoch) -> Self {
-        Self { epoch, activations: (0..SHARDS).map(|_| AtomicU32::new(0)).collect() }
+        Self {
+            epoch,
+            activations: (0..SHARDS).map(|_| AtomicU32::new(0)).collect(),
+        }
     }
 
     /// A new life of an entity in `shard`: never the same twice.
@@ -104,13 +110,18 @@ impl HoldIndex {
     /// The live holds of a user.
     #[must_use]
     pub fn of_user(&self, user: UserId) -> SmallVec<[HoldId; 2]> {
-        self.by_user.get(&user).map(|holds| holds.clone()).unwrap_or_default()
+        self.by_user
+            .get(&user)
+            .map(|holds| holds.clone())
+            .unwrap_or_default()
     }
 }
 
 /// One server.
 #[derive(Debug)]
 pub struct Node {
+    /// What it is called: the same over restarts.
+    pub name: String,
     /// What time it is.
     pub clock: Clock,
     /// What outlives the process.
@@ -138,6 +149,22 @@ pub struct Node {
 }
 
 impl Node {
+    /// Has all actors forget what nobody uses.
+    pub fn sweep(&self) {
+        for (_, host) in self.timetables.directory().all() {
+            host.tell(Message::Sweep);
+        }
+        for (_, host) in self.accounts.directory().all() {
+            host.tell(Message::Sweep);
+        }
+    }
+
+    /// Tells the metrics what is known of the actors.
+    pub fn observe(&self) {
+        observe(self.timetables.directory());
+        observe(self.accounts.directory());
+    }
+
     /// The seat map of the timetable of `plan`.
     #[must_use]
     pub fn board(&self, plan: &Plan) -> Arc<Board> {
@@ -146,4 +173,13 @@ impl Node {
             ..SeatCounts::default()
         })
     }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "metrics")]
+fn observe<M: Hosted>(directory: &Directory<M>) {
+    let metrics = ActorMetrics::for_kind(M::KIND.as_str());
+    let hosts = directory.all();
+    let waiting: usize = hosts.iter().map(|(_, host)| host.depth()).sum();
+    metrics.live.set(hosts.len() as f64);
+    metrics.mailbox.set(waiting as f64);
 }

@@ -75,7 +75,9 @@ pub enum Ended {
 /// [`AskError`]; unless it is [`AskError::Unknown`], nothing was done.
 pub async fn purchase(node: Arc<Node>, purchase: Purchase) -> Result<Ended, AskError> {
     let saga = Saga { node, purchase };
-    tokio::spawn(saga.run()).await.unwrap_or(Err(AskError::Unknown))
+    tokio::spawn(saga.run())
+        .await
+        .unwrap_or(Err(AskError::Unknown))
 }
 
 struct Saga {
@@ -125,11 +127,19 @@ impl Saga {
         use account::{Command, Reply};
         loop {
             let reserve = Command::Reserve(self.purchase.key.clone());
-            match self.node.accounts.ask(self.purchase.user.0, reserve).await? {
+            match self
+                .node
+                .accounts
+                .ask(self.purchase.user.0, reserve)
+                .await?
+            {
                 Ok(Reply::KeyIsRunning(Some((order, timetable)))) => {
                     match resolve(&self.node, order, timetable).await? {
                         Resolution::Confirmed(order) => {
-                            return Ok(Some(Ended::Confirmed { order, replayed: true }));
+                            return Ok(Some(Ended::Confirmed {
+                                order,
+                                replayed: true,
+                            }));
                         }
                         Resolution::Undecided => return Ok(Some(Ended::KeyInUse)),
                         // The request came to nothing without an answer: this
@@ -160,7 +170,11 @@ impl Saga {
             user: self.purchase.user,
             lost,
         };
-        let restored = self.node.timetables.ask(self.purchase.timetable.0, restore).await?;
+        let restored = self
+            .node
+            .timetables
+            .ask(self.purchase.timetable.0, restore)
+            .await?;
         let hold = match restored {
             Ok(timetable::Reply::Hold(hold)) => hold.id,
             Ok(_) => self.purchase.hold,
@@ -180,7 +194,12 @@ impl Saga {
             hold,
             user: self.purchase.user,
         };
-        match self.node.timetables.ask(self.purchase.timetable.0, open).await? {
+        match self
+            .node
+            .timetables
+            .ask(self.purchase.timetable.0, open)
+            .await?
+        {
             Ok(timetable::Reply::Opened(terms)) => Ok(Ok(terms)),
             Ok(_) => Err(AskError::Unknown),
             Err(refusal) => Ok(Err(refusal)),
@@ -201,7 +220,12 @@ impl Saga {
                 amount: terms.amount,
                 key: Some(self.purchase.key.clone()),
             };
-            match self.node.accounts.resume(self.purchase.user.0, prepare).await {
+            match self
+                .node
+                .accounts
+                .resume(self.purchase.user.0, prepare)
+                .await
+            {
                 Ok(Ok(_)) => return Ok(None),
                 Ok(Err(refusal)) => return Ok(Some(refusal)),
                 Err(AskError::Unknown) => retry.wait().await,
@@ -222,13 +246,19 @@ impl Saga {
                     // After the answer: what is set aside can't be spent twice.
                     let (node, user, id) = (Arc::clone(&self.node), self.purchase.user, order.id);
                     tokio::spawn(async move { post(&node, user, id).await });
-                    return Ok(Ended::Confirmed { order, replayed: false });
+                    return Ok(Ended::Confirmed {
+                        order,
+                        replayed: false,
+                    });
                 }
                 // It was reloaded meanwhile, and open orders are volatile.
                 Ok(_) => match resolve(&self.node, order, timetable).await {
                     Ok(Resolution::Confirmed(order)) => {
                         post(&self.node, self.purchase.user, order.id).await;
-                        return Ok(Ended::Confirmed { order, replayed: false });
+                        return Ok(Ended::Confirmed {
+                            order,
+                            replayed: false,
+                        });
                     }
                     Ok(Resolution::Aborted) => {
                         void(&self.node, self.purchase.user, order, timetable).await;
@@ -245,7 +275,11 @@ impl Saga {
     async fn abort(&self, order: OrderId) {
         let abort = timetable::Command::Abort { order };
         // If it is not there to hear it, it has forgotten the order already.
-        let _ = self.node.timetables.resume(self.purchase.timetable.0, abort).await;
+        let _ = self
+            .node
+            .timetables
+            .resume(self.purchase.timetable.0, abort)
+            .await;
     }
 
     async fn free_key(&self) {

@@ -27,7 +27,9 @@ pub struct Pen {
 
 impl std::fmt::Debug for Pen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pen").field("lane", &self.lane).finish_non_exhaustive()
+        f.debug_struct("Pen")
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,7 +129,11 @@ impl<M: Persisted> Shell<M> {
         request: Request<M>,
         publish: impl FnOnce(&mut M, &Applied<M>),
     ) {
-        let Request { command, reply, permit } = request;
+        let Request {
+            command,
+            reply,
+            permit,
+        } = request;
         let before = self.seq;
         let result = step(&mut self.machine, &mut self.seq, now, command);
         self.submit(now, before, &result.events);
@@ -183,7 +189,11 @@ impl<M: Persisted> Shell<M> {
         }
         let machine = &self.machine;
         let last_event_seq = &mut self.last_event_seq;
-        let after = Stamp { epoch: self.epoch, activation: self.activation, seq: self.seq };
+        let after = Stamp {
+            epoch: self.epoch,
+            activation: self.activation,
+            seq: self.seq,
+        };
         let record = |into: &mut Contribution| {
             for (seq, event) in events.iter().filter(|(_, event)| M::is_durable(event)) {
                 into.journalise(*seq, now, event);
@@ -195,7 +205,14 @@ impl<M: Persisted> Shell<M> {
                 }
             }
         };
-        self.pen.lane.submit(self.entity, self.submitted, after, now, &self.pen.sink, record);
+        self.pen.lane.submit(
+            self.entity,
+            self.submitted,
+            after,
+            now,
+            &self.pen.sink,
+            record,
+        );
         self.submitted = after;
     }
 }

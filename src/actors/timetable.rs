@@ -6,7 +6,7 @@ use ractor::ActorRef;
 use uuid::Uuid;
 
 use super::Message;
-use super::host::Hosted;
+use super::host::{Hosted, Needs};
 use super::loader::read_timetable;
 use super::node::Node;
 use super::shell::Shell;
@@ -20,17 +20,20 @@ impl Hosted for Timetable {
         command.tier(node.options.holds_tier)
     }
 
-    fn needs_store(command: &Command) -> bool {
+    fn needs(command: &Command) -> Needs {
         match command {
-            Command::OpenOrder { .. } | Command::Block { .. } | Command::Unblock { .. } => true,
-            // Begun sagas go on when the store is back.
-            Command::Sell { .. } | Command::Resolve { .. } | Command::Abort { .. } => false,
             Command::Hold { .. }
             | Command::AddSeats { .. }
             | Command::Restore { .. }
             | Command::Release { .. }
-            | Command::DropSeat { .. }
-            | Command::FindHold { .. } => false,
+            | Command::DropSeat { .. } => Needs::Room,
+            Command::OpenOrder { .. } | Command::Block { .. } | Command::Unblock { .. } => {
+                Needs::Store
+            }
+            Command::FindHold { .. }
+            | Command::Sell { .. }
+            | Command::Resolve { .. }
+            | Command::Abort { .. } => Needs::Nothing,
         }
     }
 
@@ -59,7 +62,11 @@ impl Hosted for Timetable {
         let machine = &mut shell.machine;
         drop(machine.take_changes());
         let board = node.board(machine.plan());
-        board.load(node.ownership.epoch_of(id.0), machine.statuses(), machine.counts());
+        board.load(
+            node.ownership.epoch_of(id.0),
+            machine.statuses(),
+            machine.counts(),
+        );
     }
 
     fn applied(&mut self, node: &Node, events: &[(Seq, Event)]) {
@@ -81,7 +88,9 @@ impl Hosted for Timetable {
             }
         }
         let counts = self.counts();
-        let Some(board) = node.boards.get(id) else { return };
+        let Some(board) = node.boards.get(id) else {
+            return;
+        };
         board.change(self.take_changes(), counts);
     }
 

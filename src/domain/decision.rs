@@ -33,7 +33,10 @@ pub struct Decision<E, R> {
 impl<E, R> Decision<E, R> {
     /// Nothing changes.
     pub fn unchanged(reply: R) -> Self {
-        Self { events: Events::new(), reply }
+        Self {
+            events: Events::new(),
+            reply,
+        }
     }
 
     /// One thing changes.

@@ -133,28 +133,40 @@ impl EntityId {
 
 impl From<TimetableId> for EntityId {
     fn from(id: TimetableId) -> Self {
-        Self { kind: EntityKind::Timetable, id: id.0 }
+        Self {
+            kind: EntityKind::Timetable,
+            id: id.0,
+        }
     }
 }
 
 impl From<UserId> for EntityId {
     fn from(id: UserId) -> Self {
-        Self { kind: EntityKind::Account, id: id.0 }
+        Self {
+            kind: EntityKind::Account,
+            id: id.0,
+        }
     }
 }
 
 /// How often the ownership of a shard has changed; a write that carries an old
 /// one is refused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Epoch(pub u32);
 
 /// How often an entity was loaded within its shard's epoch, counted per shard
 /// from 1.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Activation(pub u32);
 
 /// How many mutating decisions an entity has taken in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Seq(pub u64);
 
 impl Seq {
@@ -166,7 +178,9 @@ impl Seq {
 }
 
 /// Identifies one state of one entity (DESIGN: `(epoch, activation, seq)`).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Stamp {
     /// Epoch of the entity's shard when its owner loaded it.
     pub epoch: Epoch,

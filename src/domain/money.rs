@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 /// An amount in minor units of a currency that is named next to it (1 won,
 /// 1 cent). Sums saturate: every amount that enters is bounded
 /// ([`Money::MAX_ENTERED`]), so that a sum can't come near the limit of `i64`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Money(pub i64);
 

@@ -122,13 +122,17 @@ impl Plan {
     /// The name of the grade of a seat; empty if there is no such seat.
     #[must_use]
     pub fn grade_name(&self, seat: SeatIndex) -> &str {
-        self.grade_index(seat).and_then(|index| self.grade(index)).map_or("", |g| &g.name)
+        self.grade_index(seat)
+            .and_then(|index| self.grade(index))
+            .map_or("", |g| &g.name)
     }
 
     /// The price of a seat; zero if there is no such seat.
     #[must_use]
     pub fn price(&self, seat: SeatIndex) -> Money {
-        self.grade_index(seat).and_then(|index| self.grade(index)).map_or(Money::ZERO, |g| g.price)
+        self.grade_index(seat)
+            .and_then(|index| self.grade(index))
+            .map_or(Money::ZERO, |g| g.price)
     }
 
     /// The sections of the named grade.

@@ -34,7 +34,11 @@ impl HoldToken {
             expires_at: hold.expires_at,
             under_pass: hold.under_pass,
         };
-        Self { user, timetable, hold: lost }
+        Self {
+            user,
+            timetable,
+            hold: lost,
+        }
     }
 
     /// As text: the payload, a dot, its signature; both base64url.

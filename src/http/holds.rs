@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,9 +13,9 @@ use uuid::Uuid;
 
 use super::auth::SignedIn;
 use super::error::{Answer, Code, Problem};
-use super::extract::{Hashed, IdempotencyKey, Json, List, Path};
+use super::extract::{Json, List, Path};
 use super::hold_token::HoldToken;
-use super::idempotency::{self, Stored};
+use super::idempotency::{self, Keyed, Stored};
 use super::problems::timetable_refusal;
 use super::queue_pass;
 use crate::app::App;
@@ -129,33 +129,34 @@ pub async fn create(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
     Path(id): Path<TimetableId>,
-    method: Method,
-    uri: Uri,
     headers: HeaderMap,
-    key: IdempotencyKey,
-    body: Hashed<HoldRequest>,
+    body: Keyed<HoldRequest>,
 ) -> Answer<Response> {
     let user = caller.user_id;
     app.rates.holds.check(user)?;
     let under_pass = queue_pass::check(&app, id, user, &headers)?;
     let plan = app.plan(id)?;
-    let choice = choice(&plan, body.value)?;
-    let request = idempotency::Request {
-        user,
-        route: (method, uri.path().to_owned()),
-        body: body.hash,
-    };
+    let (body, key, request) = body.of(user);
+    let choice = choice(&plan, body)?;
     let work = {
         let app = Arc::clone(&app);
         async move {
             let hold = HoldId(with_shard(Uuid::now_v7(), shard_of(id.0)));
-            let command = Command::Hold { hold, user, choice, under_pass };
+            let command = Command::Hold {
+                hold,
+                user,
+                choice,
+                under_pass,
+            };
             let hold = ask_hold(&app, &plan, id, command).await;
             app.count_hold(&hold);
-            Stored::json(StatusCode::CREATED, &HoldAnswer::new(&app, &plan, user, &hold?))
+            Stored::json(
+                StatusCode::CREATED,
+                &HoldAnswer::new(&app, &plan, user, &hold?),
+            )
         }
     };
-    idempotency::once(&app, key.0, request, work).await
+    idempotency::once(&app, key, request, work).await
 }
 
 /// Add seats to a hold; its end stays.
@@ -166,22 +167,15 @@ pub async fn add_seats(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
     Path(hold): Path<HoldId>,
-    method: Method,
-    uri: Uri,
     headers: HeaderMap,
-    key: IdempotencyKey,
-    body: Hashed<HoldRequest>,
+    body: Keyed<HoldRequest>,
 ) -> Answer<Response> {
     let user = caller.user_id;
     let id = timetable_of(&app, hold, caller.user_id).await?;
     queue_pass::check(&app, id, user, &headers)?;
     let plan = app.plan(id)?;
-    let choice = choice(&plan, body.value)?;
-    let request = idempotency::Request {
-        user,
-        route: (method, uri.path().to_owned()),
-        body: body.hash,
-    };
+    let (body, key, request) = body.of(user);
+    let choice = choice(&plan, body)?;
     let work = {
         let app = Arc::clone(&app);
         async move {
@@ -190,7 +184,7 @@ pub async fn add_seats(
             Stored::json(StatusCode::OK, &HoldAnswer::new(&app, &plan, user, &hold))
         }
     };
-    idempotency::once(&app, key.0, request, work).await
+    idempotency::once(&app, key, request, work).await
 }
 
 /// Read a hold.
@@ -218,7 +212,10 @@ pub async fn release(
 ) -> Answer<StatusCode> {
     let id = timetable_of(&app, hold, caller.user_id).await?;
     let plan = app.plan(id)?;
-    let command = Command::Release { hold, user: caller.user_id };
+    let command = Command::Release {
+        hold,
+        user: caller.user_id,
+    };
     match app.node.timetables.ask(id.0, command).await? {
         Ok(_) => Ok(StatusCode::NO_CONTENT),
         Err(refusal) => Err(timetable_refusal(&plan, refusal)),
@@ -240,7 +237,12 @@ pub async fn drop_seat(
     let seat = plan.layout.seat_named(&name).ok_or_else(|| {
         Problem::new(Code::UnknownSeat).with("seat_ids", serde_json::json!([name]))
     })?;
-    match app.node.timetables.ask(id.0, Command::DropSeat { hold, user, seat }).await? {
+    match app
+        .node
+        .timetables
+        .ask(id.0, Command::DropSeat { hold, user, seat })
+        .await?
+    {
         Ok(Reply::Hold(hold)) => {
             Ok(Json(HoldAnswer::new(&app, &plan, user, &hold)).into_response())
         }
@@ -258,7 +260,9 @@ pub async fn mine(
     let user = caller.user_id;
     let mut holds = Vec::new();
     for hold in app.node.holds.of_user(user) {
-        let Some(id) = app.node.holds.timetable_of(hold) else { continue };
+        let Some(id) = app.node.holds.timetable_of(hold) else {
+            continue;
+        };
         let Ok(plan) = app.plan(id) else { continue };
         match ask_hold(&app, &plan, id, Command::FindHold { hold, user }).await {
             Ok(hold) => holds.push(HoldAnswer::new(&app, &plan, user, &hold)),
@@ -271,12 +275,7 @@ pub async fn mine(
     Ok(Json(List::whole(holds)))
 }
 
-async fn ask_hold(
-    app: &App,
-    plan: &Plan,
-    id: TimetableId,
-    command: Command,
-) -> Answer<HoldView> {
+async fn ask_hold(app: &App, plan: &Plan, id: TimetableId, command: Command) -> Answer<HoldView> {
     match app.node.timetables.ask(id.0, command).await? {
         Ok(Reply::Hold(hold)) => Ok(hold),
         Ok(_) => Err(Code::HoldNotFound.into()),
@@ -285,23 +284,31 @@ async fn ask_hold(
 }
 
 /// The timetable that a hold is, or was lately, on.
-pub(super) async fn timetable_of(
-    app: &App,
-    hold: HoldId,
-    user: UserId,
-) -> Answer<TimetableId> {
-    app.timetable_of_hold(hold, user).await?.ok_or_else(|| Code::HoldNotFound.into())
+pub(super) async fn timetable_of(app: &App, hold: HoldId, user: UserId) -> Answer<TimetableId> {
+    app.timetable_of_hold(hold, user)
+        .await?
+        .ok_or_else(|| Code::HoldNotFound.into())
 }
 
 fn choice(plan: &Plan, request: HoldRequest) -> Answer<Choice> {
-    let HoldRequest { seat_ids, best_available, general_admission } = request;
+    let HoldRequest {
+        seat_ids,
+        best_available,
+        general_admission,
+    } = request;
     match (seat_ids, best_available, general_admission) {
         (Some(names), None, None) => named(plan, &names),
         (None, Some(best), None) => best_choice(plan, &best),
         (None, None, Some(units)) => {
             check_count("general_admission.count", units.count)?;
-            let section = plan.layout.section_named(&units.section).ok_or(units.section);
-            Ok(Choice::Units { section, count: units.count })
+            let section = plan
+                .layout
+                .section_named(&units.section)
+                .ok_or(units.section);
+            Ok(Choice::Units {
+                section,
+                count: units.count,
+            })
         }
         _ => Err(Problem::invalid_field(
             "",
@@ -357,6 +364,9 @@ fn check_count(field: &'static str, count: u32) -> Answer<()> {
     if (1..=SEATS_MAX).contains(&count) {
         Ok(())
     } else {
-        Err(Problem::invalid_field(field, format!("from 1 to {SEATS_MAX}")))
+        Err(Problem::invalid_field(
+            field,
+            format!("from 1 to {SEATS_MAX}"),
+        ))
     }
 }

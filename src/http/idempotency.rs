@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use axum::extract::{FromRequest, FromRequestParts as _};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::error::{Answer, Code, Problem};
-use super::extract::BodyHash;
+use super::extract::{BodyDeadline, BodyHash, Hashed, IdempotencyKey};
 use super::problems::account_refusal;
 use crate::app::App;
 use crate::domain::account::{Command, KeyClaim, KeyHash, Reply, stable_hash};
@@ -29,6 +31,52 @@ pub struct Request {
     pub route: (Method, String),
     /// The hash of its body.
     pub body: BodyHash,
+}
+
+/// A body that came with, or without, an idempotency key.
+#[derive(Debug)]
+pub struct Keyed<T> {
+    /// The body.
+    pub value: T,
+    /// The key.
+    pub key: Option<String>,
+    route: (Method, String),
+    body: BodyHash,
+}
+
+impl<T> Keyed<T> {
+    /// The parts: the body, its key, and the request of `user`.
+    pub fn of(self, user: UserId) -> (T, Option<String>, Request) {
+        let Self {
+            value,
+            key,
+            route,
+            body,
+        } = self;
+        (value, key, Request { user, route, body })
+    }
+}
+
+impl<T, S> FromRequest<S> for Keyed<T>
+where
+    T: DeserializeOwned,
+    S: BodyDeadline + Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Answer<Self> {
+        let route = (request.method().clone(), request.uri().path().to_owned());
+        let (mut parts, body) = request.into_parts();
+        let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, state).await?;
+        let request = axum::extract::Request::from_parts(parts, body);
+        let Hashed { value, hash } = Hashed::from_request(request, state).await?;
+        Ok(Self {
+            value,
+            key,
+            route,
+            body: hash,
+        })
+    }
 }
 
 /// An answer that can be stored.
@@ -75,7 +123,11 @@ pub fn claim(key: String, request: &Request) -> KeyClaim {
     bytes.extend_from_slice(path.as_bytes());
     bytes.push(b'\n');
     bytes.extend_from_slice(&request.body);
-    KeyClaim { hash: KeyHash::of(&key), fingerprint: stable_hash(&bytes), key }
+    KeyClaim {
+        hash: KeyHash::of(&key),
+        fingerprint: stable_hash(&bytes),
+        key,
+    }
 }
 
 /// Runs `work` once for all requests under `key`; later ones get its answer
@@ -92,12 +144,53 @@ pub async fn once<F>(
 where
     F: Future<Output = Answer<Stored>> + Send + 'static,
 {
-    let Some(key) = key else {
-        return work.await.map(IntoResponse::into_response);
-    };
+    match key {
+        None => work.await.map(IntoResponse::into_response),
+        Some(key) => run(app, key, request, work, Keep::All).await,
+    }
+}
+
+/// Like [`once`], for work whose success stores its own answer in the commit
+/// that makes it true.
+///
+/// # Errors
+/// Those of `work`, and the problems of idempotency keys.
+pub async fn once_storing<F>(
+    app: &Arc<App>,
+    key: String,
+    request: Request,
+    work: F,
+) -> Answer<Response>
+where
+    F: Future<Output = Answer<Stored>> + Send + 'static,
+{
+    run(app, key, request, work, Keep::Refusals).await
+}
+
+/// Which answers are kept for the work that gave them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    All,
+    Refusals,
+}
+
+async fn run<F>(
+    app: &Arc<App>,
+    key: String,
+    request: Request,
+    work: F,
+    kept: Keep,
+) -> Answer<Response>
+where
+    F: Future<Output = Answer<Stored>> + Send + 'static,
+{
     let user = request.user;
     let claim = claim(key, &request);
-    let reserved = app.node.accounts.ask(user.0, Command::Reserve(claim.clone())).await?;
+    let reserved = app
+        .node
+        .accounts
+        .ask(user.0, Command::Reserve(claim.clone()))
+        .await?;
     match reserved {
         Ok(Reply::KeyIsAnswered) => replay(app, user, &claim.key).await,
         Ok(Reply::KeyIsRunning(_)) => Err(Code::IdempotencyKeyInUse.into()),
@@ -105,7 +198,9 @@ where
             let app = Arc::clone(app);
             let task = tokio::spawn(async move {
                 let answer = work.await;
-                keep(&app, user, claim, &answer).await;
+                if kept == Keep::All || answer.is_err() {
+                    keep(&app, user, claim, &answer).await;
+                }
                 answer
             });
             let answer = task.await.unwrap_or_else(|_| Err(Code::Internal.into()));
@@ -164,6 +259,8 @@ pub async fn replay(app: &App, user: UserId, key: &str) -> Answer<Response> {
 /// Marks an answer as a repetition.
 #[must_use]
 pub fn replayed(mut response: Response) -> Response {
-    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+        .headers_mut()
+        .insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,9 +12,9 @@ use utoipa_axum::routes;
 
 use super::auth::SignedIn;
 use super::error::{Answer, Code, Problem};
-use super::extract::{Hashed, IdempotencyKey, Json, List, Page, Path, Query};
+use super::extract::{IdempotencyKey, Json, List, Page, Path, Query};
 use super::hold_token::HoldToken;
-use super::idempotency::{self, Stored};
+use super::idempotency::{self, Keyed, Stored};
 use super::problems::{account_refusal, timetable_refusal};
 use super::{holds, queue_pass};
 use crate::actors::purchase::{self, Ended, Purchase};
@@ -162,19 +162,12 @@ impl OrderAnswer {
 pub async fn create(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
-    method: Method,
-    uri: Uri,
-    key: IdempotencyKey,
-    body: Hashed<OrderRequest>,
+    body: Keyed<OrderRequest>,
 ) -> Answer<Response> {
     let user = caller.user_id;
-    let request = idempotency::Request {
-        user,
-        route: (method, uri.path().to_owned()),
-        body: body.hash,
-    };
-    let claim = idempotency::claim(key.required()?, &request);
-    match buy(&app, user, body.value, claim.clone()).await {
+    let (body, key, request) = body.of(user);
+    let claim = idempotency::claim(IdempotencyKey(key).required()?, &request);
+    match buy(&app, user, body, claim).await {
         Ok(response) => {
             app.orders.ok();
             Ok(response)
@@ -221,7 +214,11 @@ async fn buy(
         Ended::Confirmed { order, replayed } => {
             let made = OrderAnswer::made(&plan, &order);
             let response = Stored::json(StatusCode::CREATED, &made)?.into_response();
-            return Ok(if replayed { idempotency::replayed(response) } else { response });
+            return Ok(if replayed {
+                idempotency::replayed(response)
+            } else {
+                response
+            });
         }
         Ended::Answered => return idempotency::replay(app, user, &key.key).await,
         Ended::KeyInUse => return Err(Code::IdempotencyKeyInUse.into()),
@@ -319,8 +316,13 @@ pub struct OrdersQuery {
     cursor: Option<String>,
 }
 
-const STATUSES: [&str; 5] =
-    ["awaiting_payment", "confirmed", "cancelled", "payment_failed", "expired"];
+const STATUSES: [&str; 5] = [
+    "awaiting_payment",
+    "confirmed",
+    "cancelled",
+    "payment_failed",
+    "expired",
+];
 
 /// The caller's orders, newest first.
 #[utoipa::path(get, path = "/orders", tag = "orders", params(OrdersQuery),
@@ -331,8 +333,15 @@ pub async fn list(
     page: Page,
     Query(query): Query<OrdersQuery>,
 ) -> Answer<Json<List<OrderAnswer>>> {
-    if query.status.as_deref().is_some_and(|status| !STATUSES.contains(&status)) {
-        return Err(Problem::invalid_field("status", format!("one of {}", STATUSES.join(", "))));
+    if query
+        .status
+        .as_deref()
+        .is_some_and(|status| !STATUSES.contains(&status))
+    {
+        return Err(Problem::invalid_field(
+            "status",
+            format!("one of {}", STATUSES.join(", ")),
+        ));
     }
     let filter = OrderFilter {
         from: query.from,

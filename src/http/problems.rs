@@ -45,14 +45,22 @@ impl From<StoreError> for Problem {
 pub fn timetable_refusal(plan: &Plan, refusal: timetable::Refusal) -> Problem {
     use timetable::Refusal as R;
     match refusal {
-        R::SaleNotOpen { opens_at, closes_at } => Problem::new(Code::SaleNotOpen)
+        R::SaleNotOpen {
+            opens_at,
+            closes_at,
+        } => Problem::new(Code::SaleNotOpen)
             .with("opens_at", json!(opens_at))
             .with("closes_at", json!(closes_at)),
-        R::SaleClosed { opens_at, closes_at } => Problem::new(Code::SaleClosed)
+        R::SaleClosed {
+            opens_at,
+            closes_at,
+        } => Problem::new(Code::SaleClosed)
             .with("opens_at", json!(opens_at))
             .with("closes_at", json!(closes_at)),
         R::SeatLimitExceeded { limit, have, grade } => {
-            let grade = grade.and_then(|index| plan.grade(index)).map(|grade| &grade.name);
+            let grade = grade
+                .and_then(|index| plan.grade(index))
+                .map(|grade| &grade.name);
             Problem::new(Code::SeatLimitExceeded)
                 .with("limit", limit)
                 .with("have", have)
@@ -60,7 +68,11 @@ pub fn timetable_refusal(plan: &Plan, refusal: timetable::Refusal) -> Problem {
         }
         R::UnknownSeat { names, seats } => {
             let mut ids = names;
-            ids.extend(seats.iter().map(|seat| plan.layout.name_of(*seat).to_string()));
+            ids.extend(
+                seats
+                    .iter()
+                    .map(|seat| plan.layout.name_of(*seat).to_string()),
+            );
             Problem::new(Code::UnknownSeat).with("seat_ids", json!(ids))
         }
         R::SeatUnavailable { seats } => {
@@ -104,5 +116,8 @@ pub fn account_refusal(refusal: &account::Refusal) -> Problem {
 }
 
 fn seat_ids(plan: &Plan, seats: &[SeatIndex]) -> Value {
-    seats.iter().map(|seat| plan.layout.name_of(*seat).to_string()).collect()
+    seats
+        .iter()
+        .map(|seat| plan.layout.name_of(*seat).to_string())
+        .collect()
 }

@@ -29,7 +29,6 @@ pub fn check(
 
 /// No pass has been given out yet by any server, so that one that is shown can
 /// only be forged.
-#[must_use]
 pub fn refuse(shown: bool) -> Problem {
     let detail = if shown {
         "This sale has a waiting room, and this pass doesn't let you in."

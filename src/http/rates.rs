@@ -25,7 +25,10 @@ impl PerUser {
     fn new(name: &str, per_second: u32, burst: u32) -> Self {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(at_least_one(per_second)).allow_burst(at_least_one(burst));
-        let policy = format!("\"{name}\";q={burst};w={}", burst.div_ceil(per_second.max(1)));
+        let policy = format!(
+            "\"{name}\";q={burst};w={}",
+            burst.div_ceil(per_second.max(1))
+        );
         Self {
             limiter: RateLimiter::keyed(quota),
             clock: DefaultClock::default(),
@@ -38,9 +41,13 @@ impl PerUser {
     /// # Errors
     /// 429 `rate-limited`, with how long to wait.
     pub fn check(&self, user: UserId) -> Answer<()> {
-        let Err(not_until) = self.limiter.check_key(&user) else { return Ok(()) };
+        let Err(not_until) = self.limiter.check_key(&user) else {
+            return Ok(());
+        };
         let wait = not_until.wait_time_from(self.clock.now());
-        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let seconds = u32::try_from(wait.as_secs())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
         let limit = HeaderValue::try_from(format!("\"default\";r=0;t={seconds}"));
         Err(Problem::new(Code::RateLimited)
             .retry_after(seconds)
@@ -66,6 +73,8 @@ impl Rates {
     /// As configured.
     #[must_use]
     pub fn new(config: &config::Rates) -> Self {
-        Self { holds: PerUser::new("holds", config.holds_per_second, config.holds_burst) }
+        Self {
+            holds: PerUser::new("holds", config.holds_per_second, config.holds_burst),
+        }
     }
 }

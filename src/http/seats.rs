@@ -25,7 +25,9 @@ use crate::domain::timetable::Command;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(map)).routes(routes!(availability))
+    OpenApiRouter::new()
+        .routes(routes!(map))
+        .routes(routes!(availability))
 }
 
 /// The routes of this file for organizers.
@@ -68,9 +70,9 @@ pub async fn map(
     }
     let board = loaded_board(&app, &sale).await?;
     Ok(match board.read(query.since, &sale.layout_etag) {
-        MapRead::Since { version, changes } => {
-            answer(version, &headers, || Json(MapChanges { version, changes }).into_response())
-        }
+        MapRead::Since { version, changes } => answer(version, &headers, || {
+            Json(MapChanges { version, changes }).into_response()
+        }),
         MapRead::Whole { version, body } => answer(version, &headers, || {
             let json = HeaderValue::from_static("application/json");
             ([(header::CONTENT_TYPE, json)], body).into_response()
@@ -83,9 +85,15 @@ fn answer(version: u64, headers: &HeaderMap, body: impl FnOnce() -> Response) ->
     let mut buffer = [0u8; 24];
     let etag = etag(version, &mut buffer);
     let has_it = headers.get(header::IF_NONE_MATCH).is_some_and(|known| {
-        known.to_str().is_ok_and(|known| known.split(',').any(|tag| tag.trim() == etag))
+        known
+            .to_str()
+            .is_ok_and(|known| known.split(',').any(|tag| tag.trim() == etag))
     });
-    let mut response = if has_it { StatusCode::NOT_MODIFIED.into_response() } else { body() };
+    let mut response = if has_it {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        body()
+    };
     if let Ok(etag) = HeaderValue::from_str(etag) {
         response.headers_mut().insert(header::ETAG, etag);
     }
@@ -151,8 +159,19 @@ pub struct Counts {
 
 impl From<SeatCounts> for Counts {
     fn from(counts: SeatCounts) -> Self {
-        let SeatCounts { available, held, sold, blocked } = counts;
-        Self { capacity: counts.capacity(), available, held, sold, blocked }
+        let SeatCounts {
+            available,
+            held,
+            sold,
+            blocked,
+        } = counts;
+        Self {
+            capacity: counts.capacity(),
+            available,
+            held,
+            sold,
+            blocked,
+        }
     }
 }
 
@@ -166,27 +185,37 @@ pub async fn availability(
     let sale = app.sale(id)?;
     let board = loaded_board(&app, &sale).await?;
     let sections = sale.plan.layout.sections();
-    let ranges: Vec<Range<u32>> =
-        sections.iter().map(|s| s.first.0..s.first.0 + s.seats).collect();
+    let ranges: Vec<Range<u32>> = sections
+        .iter()
+        .map(|s| s.first.0..s.first.0 + s.seats)
+        .collect();
     let counts = board.count_ranges(&ranges);
     let mut total = SeatCounts::default();
     let mut by_grade: BTreeMap<usize, SeatCounts> = BTreeMap::new();
     for (counts, grade) in counts.iter().zip(&sale.plan.grade_of_section) {
-        for sum in [&mut total, by_grade.entry(usize::from(grade.0)).or_default()] {
+        for sum in [
+            &mut total,
+            by_grade.entry(usize::from(grade.0)).or_default(),
+        ] {
             sum.available += counts.available;
             sum.held += counts.held;
             sum.sold += counts.sold;
             sum.blocked += counts.blocked;
         }
     }
-    let sections = sections
-        .iter()
-        .zip(counts)
-        .map(|(section, counts)| Part { name: section.name.to_string(), counts: counts.into() });
-    let grades = sale.plan.grades.iter().enumerate().map(|(index, grade)| Part {
-        name: grade.name.clone(),
-        counts: by_grade.get(&index).copied().unwrap_or_default().into(),
+    let sections = sections.iter().zip(counts).map(|(section, counts)| Part {
+        name: section.name.to_string(),
+        counts: counts.into(),
     });
+    let grades = sale
+        .plan
+        .grades
+        .iter()
+        .enumerate()
+        .map(|(index, grade)| Part {
+            name: grade.name.clone(),
+            counts: by_grade.get(&index).copied().unwrap_or_default().into(),
+        });
     let body = Availability {
         timetable_id: id,
         total: total.into(),
@@ -236,7 +265,12 @@ pub async fn unblock(
 
 async fn change_blocks(app: &App, sale: &Sale, command: Command) -> Answer<Json<Counts>> {
     let plan = &sale.plan;
-    match app.node.timetables.ask(plan.timetable_id.0, command).await? {
+    match app
+        .node
+        .timetables
+        .ask(plan.timetable_id.0, command)
+        .await?
+    {
         Ok(_) => Ok(Json(app.node.board(plan).counts().into())),
         Err(refusal) => Err(timetable_refusal(plan, refusal)),
     }

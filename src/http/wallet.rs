@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::auth::SignedIn;
 use super::error::{Answer, Problem};
-use super::extract::{Hashed, IdempotencyKey, Json, List, Page};
-use super::idempotency::{self, Stored};
+use super::extract::{IdempotencyKey, Json, List, Page};
+use super::idempotency::{self, Keyed, Stored};
 use super::problems::account_refusal;
 use crate::app::App;
 use crate::domain::account::{Command, Reply};
@@ -46,8 +46,16 @@ pub async fn balance(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
 ) -> Answer<Json<Wallet>> {
-    match app.node.accounts.ask(caller.user_id.0, Command::Balance).await? {
-        Ok(Reply::Balance(balance)) => Ok(Json(Wallet { balance, currency: Currency::KRW })),
+    match app
+        .node
+        .accounts
+        .ask(caller.user_id.0, Command::Balance)
+        .await?
+    {
+        Ok(Reply::Balance(balance)) => Ok(Json(Wallet {
+            balance,
+            currency: Currency::KRW,
+        })),
         Ok(_) => Err(Problem::internal_text("an account answered something else")),
         Err(refusal) => Err(account_refusal(&refusal)),
     }
@@ -80,27 +88,27 @@ pub struct ChargeAnswer {
 pub async fn charge(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
-    method: Method,
-    uri: Uri,
-    key: IdempotencyKey,
-    body: Hashed<ChargeRequest>,
+    body: Keyed<ChargeRequest>,
 ) -> Answer<Response> {
     let user = caller.user_id;
     let amount = Money(body.value.amount);
     if amount <= Money::ZERO || amount > Money::MAX_ENTERED {
-        return Err(Problem::invalid_field("amount", format!("from 1 to {}", Money::MAX_ENTERED)));
+        return Err(Problem::invalid_field(
+            "amount",
+            format!("from 1 to {}", Money::MAX_ENTERED),
+        ));
     }
-    let request = idempotency::Request {
-        user,
-        route: (method, uri.path().to_owned()),
-        body: body.hash,
-    };
-    let key = key.required()?;
+    let (_, key, request) = body.of(user);
+    let key = IdempotencyKey(key).required()?;
     let claim = idempotency::claim(key.clone(), &request);
     let work = {
         let app = Arc::clone(&app);
         async move {
-            let command = Command::Charge { id: Uuid::now_v7(), amount, key: Some(claim) };
+            let command = Command::Charge {
+                id: Uuid::now_v7(),
+                amount,
+                key: Some(claim),
+            };
             match app.node.accounts.ask(user.0, command).await? {
                 Ok(Reply::Charged(charge)) => {
                     Ok(Stored::raw(StatusCode::CREATED, charge_body(&charge)))
@@ -135,7 +143,11 @@ impl Entry {
     fn new(row: EntryRow) -> Self {
         let came_in = row.credit.starts_with("wallet:");
         Self {
-            amount: if came_in { row.amount } else { Money::ZERO.minus(row.amount) },
+            amount: if came_in {
+                row.amount
+            } else {
+                Money::ZERO.minus(row.amount)
+            },
             currency: Currency::KRW,
             cause: row.cause,
             cause_id: row.cause_id,
@@ -154,7 +166,14 @@ pub async fn entries(
     page: Page,
 ) -> Answer<Json<List<Entry>>> {
     let before = page.after::<u64>()?;
-    let rows = app.node.store.entries_of(caller.user_id, before, page.limit + 1).await?;
+    let rows = app
+        .node
+        .store
+        .entries_of(caller.user_id, before, page.limit + 1)
+        .await?;
     let List { items, next_cursor } = List::page(rows, &page, |row| row.seq);
-    Ok(Json(List { items: items.into_iter().map(Entry::new).collect(), next_cursor }))
+    Ok(Json(List {
+        items: items.into_iter().map(Entry::new).collect(),
+        next_cursor,
+    }))
 }

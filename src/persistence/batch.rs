@@ -92,12 +92,16 @@ pub enum HoldChange {
 impl TimetableChanges {
     /// A hold began.
     pub fn hold_began(&mut self, hold: Hold) {
-        self.holds.insert(hold.id, HoldChange::Put { hold, born: true });
+        self.holds
+            .insert(hold.id, HoldChange::Put { hold, born: true });
     }
 
     /// A hold changed.
     pub fn hold_changed(&mut self, hold: Hold) {
-        let born = matches!(self.holds.get(&hold.id), Some(HoldChange::Put { born: true, .. }));
+        let born = matches!(
+            self.holds.get(&hold.id),
+            Some(HoldChange::Put { born: true, .. })
+        );
         self.holds.insert(hold.id, HoldChange::Put { hold, born });
     }
 

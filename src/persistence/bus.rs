@@ -77,13 +77,19 @@ async fn relay(store: &Store, clock: &Clock, kid: &str) -> Result<usize, StoreEr
     if events.is_empty() {
         return Ok(0);
     }
-    let with_tickets: Vec<_> =
-        events.iter().map(|event| (event.clone(), tickets_of(event))).collect();
-    let taken = store.issue_tickets(TICKETS, with_tickets, kid.to_owned(), clock.now()).await?;
+    let with_tickets: Vec<_> = events
+        .iter()
+        .map(|event| (event.clone(), tickets_of(event)))
+        .collect();
+    let taken = store
+        .issue_tickets(TICKETS, with_tickets, kid.to_owned(), clock.now())
+        .await?;
     // Ordered per entity and without gaps, so that all are taken; anything
     // else means that the outbox itself has a hole, which the audit reports.
     if taken < events.len() {
-        return Err(StoreError::Unreadable("the outbox has a gap in its numbers".to_owned()));
+        return Err(StoreError::Unreadable(
+            "the outbox has a gap in its numbers".to_owned(),
+        ));
     }
     store.mark_published(&events, clock.now()).await?;
     Ok(events.len())

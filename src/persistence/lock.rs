@@ -36,8 +36,10 @@ impl DataLock {
     /// # Errors
     /// If another process has it, or it can't be written.
     pub fn take(folder: &Path) -> Result<Self, LockError> {
-        let unusable =
-            |source| LockError::Unusable { folder: folder.to_path_buf(), source };
+        let unusable = |source| LockError::Unusable {
+            folder: folder.to_path_buf(),
+            source,
+        };
         std::fs::create_dir_all(folder).map_err(unusable)?;
         let file = File::options()
             .create(true)
@@ -61,7 +63,10 @@ mod tests {
     fn a_second_server_is_refused_until_the_first_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataLock::take(folder.path()).unwrap();
-        assert!(matches!(DataLock::take(folder.path()), Err(LockError::Taken(_))));
+        assert!(matches!(
+            DataLock::take(folder.path()),
+            Err(LockError::Taken(_))
+        ));
         drop(first);
         DataLock::take(folder.path()).unwrap();
     }

@@ -55,8 +55,9 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::Database(database) => sqlite::classify(database.as_ref())
-                .unwrap_or_else(|| Self::Defect(error)),
+            E::Database(database) => {
+                sqlite::classify(database.as_ref()).unwrap_or_else(|| Self::Defect(error))
+            }
             E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
                 Self::Unavailable(error)
             }

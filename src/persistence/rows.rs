@@ -3,9 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::batch::{
-    Contribution, KeyAnswer, KeyRow, OutboxRow, Persisted, TransferRow,
-};
+use super::batch::{Contribution, KeyAnswer, KeyRow, OutboxRow, Persisted, TransferRow};
 use crate::domain::account::{self, Account, Charge, KeyClaim, PrepareState};
 use crate::domain::ids::{EntityKind, OrderId, PerformanceId, TimetableId, UserId};
 use crate::domain::money::{Currency, Money};
@@ -124,8 +122,16 @@ impl Persisted for Account {
         let balance = self.balance();
         let Some(rows) = into.account() else { return };
         match event {
-            E::KeyAnswered { key, status, body, at } => {
-                let answer = KeyAnswer::Stored { status: *status, body: body.clone() };
+            E::KeyAnswered {
+                key,
+                status,
+                body,
+                at,
+            } => {
+                let answer = KeyAnswer::Stored {
+                    status: *status,
+                    body: body.clone(),
+                };
                 rows.keys.insert(key.hash, key_row(key, *at, answer));
             }
             E::Charged { charge, key } => {
@@ -140,19 +146,24 @@ impl Persisted for Account {
                     cause_id: charge.id,
                 });
                 if let Some(key) = key {
-                    let answer = KeyAnswer::Stored { status: 201, body: charge_body(charge) };
+                    let answer = KeyAnswer::Stored {
+                        status: 201,
+                        body: charge_body(charge),
+                    };
                     rows.keys.insert(key.hash, key_row(key, charge.at, answer));
                 }
             }
             E::Prepared { prepare, key } => {
-                rows.prepares.insert(prepare.order, (*prepare, PrepareState::Prepared));
+                rows.prepares
+                    .insert(prepare.order, (*prepare, PrepareState::Prepared));
                 if let Some(key) = key {
                     let answer = KeyAnswer::Order(*prepare);
                     rows.keys.insert(key.hash, key_row(key, prepare.at, answer));
                 }
             }
             E::Posted { prepare, at } => {
-                rows.prepares.insert(prepare.order, (*prepare, PrepareState::Posted));
+                rows.prepares
+                    .insert(prepare.order, (*prepare, PrepareState::Posted));
                 rows.balance = Some(balance);
                 // An order of amount 0 moves nothing.
                 if prepare.amount > Money::ZERO {
@@ -168,7 +179,8 @@ impl Persisted for Account {
                 }
             }
             E::Voided { prepare, .. } => {
-                rows.prepares.insert(prepare.order, (*prepare, PrepareState::Void));
+                rows.prepares
+                    .insert(prepare.order, (*prepare, PrepareState::Void));
             }
             E::KeyReserved { .. } | E::KeyFreed { .. } => {}
         }
@@ -176,7 +188,12 @@ impl Persisted for Account {
 }
 
 fn key_row(claim: &KeyClaim, at: Timestamp, answer: KeyAnswer) -> KeyRow {
-    KeyRow { key: claim.key.clone(), fingerprint: claim.fingerprint, at, answer }
+    KeyRow {
+        key: claim.key.clone(),
+        fingerprint: claim.fingerprint,
+        at,
+        answer,
+    }
 }
 
 fn wallet(user: Uuid) -> String {

@@ -34,7 +34,9 @@ impl KeyHash {
 pub fn stable_hash(bytes: &[u8]) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let hash = bytes.iter().fold(OFFSET, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
+    let hash = bytes.iter().fold(OFFSET, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+    });
     (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
@@ -78,12 +80,19 @@ pub struct Keys {
 impl Keys {
     /// Adds a key that the store has.
     pub fn restore(&mut self, hash: KeyHash, fingerprint: u64, at: Timestamp, state: KeyState) {
-        self.keys.push(Key { hash, fingerprint, at, state });
+        self.keys.push(Key {
+            hash,
+            fingerprint,
+            at,
+            state,
+        });
     }
 
     /// How far the request under this very claim has come.
     pub(super) fn state_of(&self, claim: &KeyClaim) -> Option<KeyState> {
-        self.find(claim.hash).filter(|key| key.fingerprint == claim.fingerprint).map(|k| k.state)
+        self.find(claim.hash)
+            .filter(|key| key.fingerprint == claim.fingerprint)
+            .map(|k| k.state)
     }
 
     pub(super) fn any_running(&self) -> bool {
@@ -105,18 +114,26 @@ impl Keys {
                 }
                 KeyState::Answered => Reply::KeyIsAnswered,
             })),
-            None if self.keys.iter().filter(alive).count() >= KEYS_MAX => {
-                Err(Refusal::TooManyKeys)
-            }
-            None => {
-                Ok(Decision::one(Event::KeyReserved { key: claim, at: now }, Reply::KeyIsNew))
-            }
+            None if self.keys.iter().filter(alive).count() >= KEYS_MAX => Err(Refusal::TooManyKeys),
+            None => Ok(Decision::one(
+                Event::KeyReserved {
+                    key: claim,
+                    at: now,
+                },
+                Reply::KeyIsNew,
+            )),
         }
     }
 
     pub(super) fn set(&mut self, claim: &KeyClaim, state: KeyState, at: Timestamp) {
-        self.keys.retain(|key| key.hash != claim.hash && at.since(key.at) < KEY_LIFE);
-        self.keys.push(Key { hash: claim.hash, fingerprint: claim.fingerprint, at, state });
+        self.keys
+            .retain(|key| key.hash != claim.hash && at.since(key.at) < KEY_LIFE);
+        self.keys.push(Key {
+            hash: claim.hash,
+            fingerprint: claim.fingerprint,
+            at,
+            state,
+        });
     }
 
     pub(super) fn free(&mut self, hash: KeyHash) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-pub use keys::{KEYS_MAX, KEY_LIFE, KeyClaim, KeyHash, KeyState, Keys, stable_hash};
+pub use keys::{KEY_LIFE, KEYS_MAX, KeyClaim, KeyHash, KeyState, Keys, stable_hash};
 
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{OrderId, Seq, TimetableId};
@@ -83,15 +83,31 @@ pub enum Command {
     /// again.
     FreeKey(KeyClaim),
     /// Store the final answer of a request.
-    Answer { key: KeyClaim, status: u16, body: String },
+    Answer {
+        key: KeyClaim,
+        status: u16,
+        body: String,
+    },
     /// Add money.
-    Charge { id: Uuid, amount: Money, key: Option<KeyClaim> },
+    Charge {
+        id: Uuid,
+        amount: Money,
+        key: Option<KeyClaim>,
+    },
     /// Set money aside for an order, and claim the key of its request.
-    Prepare { order: OrderId, timetable: TimetableId, amount: Money, key: Option<KeyClaim> },
+    Prepare {
+        order: OrderId,
+        timetable: TimetableId,
+        amount: Money,
+        key: Option<KeyClaim>,
+    },
     /// The order was confirmed: spend it.
     Post { order: OrderId },
     /// The order came to nothing: give it back.
-    Void { order: OrderId, timetable: TimetableId },
+    Void {
+        order: OrderId,
+        timetable: TimetableId,
+    },
     /// What can be spent.
     Balance,
 }
@@ -120,11 +136,22 @@ pub enum Event {
     /// A key is free again. Volatile.
     KeyFreed { hash: KeyHash },
     /// A request has its final answer.
-    KeyAnswered { key: KeyClaim, status: u16, body: String, at: Timestamp },
+    KeyAnswered {
+        key: KeyClaim,
+        status: u16,
+        body: String,
+        at: Timestamp,
+    },
     /// Money came in, and the request's answer is that charge.
-    Charged { charge: Charge, key: Option<KeyClaim> },
+    Charged {
+        charge: Charge,
+        key: Option<KeyClaim>,
+    },
     /// Money was set aside; the request's answer is that of the order.
-    Prepared { prepare: Prepare, key: Option<KeyClaim> },
+    Prepared {
+        prepare: Prepare,
+        key: Option<KeyClaim>,
+    },
     /// What was set aside is spent.
     Posted { prepare: Prepare, at: Timestamp },
     /// What was set aside is back; a tombstone if nothing was (amount 0).
@@ -204,7 +231,8 @@ impl Account {
     /// What can be spent: the balance without what is set aside.
     #[must_use]
     pub fn spendable(&self) -> Money {
-        self.balance.minus(self.prepared.iter().map(|prepare| prepare.amount).sum())
+        self.balance
+            .minus(self.prepared.iter().map(|prepare| prepare.amount).sum())
     }
 
     /// The balance with what is set aside, as the store keeps it.
@@ -230,7 +258,10 @@ impl Account {
     }
 
     fn settled(&self, order: OrderId) -> Option<PrepareState> {
-        self.settled.iter().find(|(id, _)| *id == order).map(|(_, state)| *state)
+        self.settled
+            .iter()
+            .find(|(id, _)| *id == order)
+            .map(|(_, state)| *state)
     }
 
     fn charge(
@@ -243,8 +274,16 @@ impl Account {
         if self.balance.plus(amount) > BALANCE_MAX {
             return Err(Refusal::BalanceTooLarge);
         }
-        let charge = Charge { id, amount, balance: self.spendable().plus(amount), at: now };
-        Ok(Decision::one(Event::Charged { charge, key }, Reply::Charged(charge)))
+        let charge = Charge {
+            id,
+            amount,
+            balance: self.spendable().plus(amount),
+            at: now,
+        };
+        Ok(Decision::one(
+            Event::Charged { charge, key },
+            Reply::Charged(charge),
+        ))
     }
 
     fn prepare(
@@ -272,11 +311,7 @@ impl Account {
         Ok(Decision::one(Event::Prepared { prepare, key }, Reply::Done))
     }
 
-    fn settle_order(
-        &mut self,
-        order: OrderId,
-        state: PrepareState,
-    ) {
+    fn settle_order(&mut self, order: OrderId, state: PrepareState) {
         self.prepared.retain(|prepare| prepare.order != order);
         if self.settled.len() >= SETTLED_MAX {
             self.settled.remove(0);
@@ -295,11 +330,7 @@ impl Machine for Account {
         Events::new()
     }
 
-    fn decide(
-        &self,
-        now: Timestamp,
-        command: Command,
-    ) -> Result<Decision<Event, Reply>, Refusal> {
+    fn decide(&self, now: Timestamp, command: Command) -> Result<Decision<Event, Reply>, Refusal> {
         match command {
             Command::Reserve(key) => self.keys.reserve(now, key),
             Command::FreeKey(key) => Ok(match self.keys.state_of(&key) {
@@ -309,27 +340,56 @@ impl Machine for Account {
                 _ => Decision::unchanged(Reply::Done),
             }),
             Command::Answer { key, status, body } => Ok(Decision::one(
-                Event::KeyAnswered { key, status, body, at: now },
+                Event::KeyAnswered {
+                    key,
+                    status,
+                    body,
+                    at: now,
+                },
                 Reply::Done,
             )),
             Command::Charge { id, amount, key } => self.charge(now, id, amount, key),
-            Command::Prepare { order, timetable, amount, key } => {
-                self.prepare(Prepare { order, timetable, amount, at: now }, key)
-            }
+            Command::Prepare {
+                order,
+                timetable,
+                amount,
+                key,
+            } => self.prepare(
+                Prepare {
+                    order,
+                    timetable,
+                    amount,
+                    at: now,
+                },
+                key,
+            ),
             Command::Post { order } => Ok(match self.prepared(order) {
-                Some(prepare) => {
-                    Decision::one(Event::Posted { prepare: *prepare, at: now }, Reply::Done)
-                }
+                Some(prepare) => Decision::one(
+                    Event::Posted {
+                        prepare: *prepare,
+                        at: now,
+                    },
+                    Reply::Done,
+                ),
                 None => Decision::unchanged(Reply::Done),
             }),
             Command::Void { order, timetable } => {
                 Ok(match (self.prepared(order), self.settled(order)) {
-                    (Some(prepare), _) => {
-                        Decision::one(Event::Voided { prepare: *prepare, at: now }, Reply::Done)
-                    }
+                    (Some(prepare), _) => Decision::one(
+                        Event::Voided {
+                            prepare: *prepare,
+                            at: now,
+                        },
+                        Reply::Done,
+                    ),
                     (None, Some(_)) => Decision::unchanged(Reply::Done),
                     (None, None) => {
-                        let prepare = Prepare { order, timetable, amount: Money::ZERO, at: now };
+                        let prepare = Prepare {
+                            order,
+                            timetable,
+                            amount: Money::ZERO,
+                            at: now,
+                        };
                         Decision::one(Event::Voided { prepare, at: now }, Reply::Done)
                     }
                 })

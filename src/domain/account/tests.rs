@@ -4,7 +4,11 @@ use super::*;
 use crate::domain::decision::step;
 
 fn claim(n: u64) -> KeyClaim {
-    KeyClaim { key: format!("key-{n}"), hash: KeyHash(n), fingerprint: n * 7 }
+    KeyClaim {
+        key: format!("key-{n}"),
+        hash: KeyHash(n),
+        fingerprint: n * 7,
+    }
 }
 
 fn order(n: u8) -> OrderId {
@@ -20,12 +24,24 @@ fn run(account: &mut Account, command: Command) -> Result<Reply, Refusal> {
 }
 
 fn charge(account: &mut Account, amount: i64) {
-    run(account, Command::Charge { id: Uuid::nil(), amount: Money(amount), key: None }).unwrap();
+    run(
+        account,
+        Command::Charge {
+            id: Uuid::nil(),
+            amount: Money(amount),
+            key: None,
+        },
+    )
+    .unwrap();
 }
 
 fn prepare(account: &mut Account, n: u8, amount: i64) -> Result<Reply, Refusal> {
-    let command =
-        Command::Prepare { order: order(n), timetable: SHOW, amount: Money(amount), key: None };
+    let command = Command::Prepare {
+        order: order(n),
+        timetable: SHOW,
+        amount: Money(amount),
+        key: None,
+    };
     run(account, command)
 }
 
@@ -38,7 +54,14 @@ fn money_set_aside_can_not_be_spent_twice() {
         prepare(&mut account, 2, 60),
         Err(Refusal::InsufficientBalance { balance: Money(40) })
     );
-    run(&mut account, Command::Void { order: order(1), timetable: SHOW }).unwrap();
+    run(
+        &mut account,
+        Command::Void {
+            order: order(1),
+            timetable: SHOW,
+        },
+    )
+    .unwrap();
     assert_eq!(prepare(&mut account, 2, 60), Ok(Reply::Done));
 }
 
@@ -51,7 +74,14 @@ fn prepare_post_and_void_are_idempotent_by_order() {
     }
     for _ in 0..3 {
         run(&mut account, Command::Post { order: order(1) }).unwrap();
-        run(&mut account, Command::Void { order: order(1), timetable: SHOW }).unwrap();
+        run(
+            &mut account,
+            Command::Void {
+                order: order(1),
+                timetable: SHOW,
+            },
+        )
+        .unwrap();
         assert_eq!(prepare(&mut account, 1, 60), Ok(Reply::Done));
     }
     assert_eq!(account.spendable(), Money(40));
@@ -62,7 +92,14 @@ fn prepare_post_and_void_are_idempotent_by_order() {
 fn a_void_that_comes_before_its_prepare_refuses_it() {
     let mut account = Account::default();
     charge(&mut account, 100);
-    run(&mut account, Command::Void { order: order(1), timetable: SHOW }).unwrap();
+    run(
+        &mut account,
+        Command::Void {
+            order: order(1),
+            timetable: SHOW,
+        },
+    )
+    .unwrap();
     assert_eq!(prepare(&mut account, 1, 60), Err(Refusal::OrderIsVoid));
     assert_eq!(account.spendable(), Money(100));
 }
@@ -72,12 +109,26 @@ fn one_request_at_a_time_runs_under_a_key_and_only_that_request() {
     let mut account = Account::default();
     let reserve = |account: &mut Account, key| run(account, Command::Reserve(key));
     assert_eq!(reserve(&mut account, claim(1)), Ok(Reply::KeyIsNew));
-    assert_eq!(reserve(&mut account, claim(1)), Ok(Reply::KeyIsRunning(None)));
-    let other = KeyClaim { fingerprint: 0, ..claim(1) };
+    assert_eq!(
+        reserve(&mut account, claim(1)),
+        Ok(Reply::KeyIsRunning(None))
+    );
+    let other = KeyClaim {
+        fingerprint: 0,
+        ..claim(1)
+    };
     assert_eq!(reserve(&mut account, other), Err(Refusal::KeyReused));
     run(&mut account, Command::FreeKey(claim(1))).unwrap();
     assert_eq!(reserve(&mut account, claim(1)), Ok(Reply::KeyIsNew));
-    run(&mut account, Command::Answer { key: claim(1), status: 402, body: String::new() }).unwrap();
+    run(
+        &mut account,
+        Command::Answer {
+            key: claim(1),
+            status: 402,
+            body: String::new(),
+        },
+    )
+    .unwrap();
     assert_eq!(reserve(&mut account, claim(1)), Ok(Reply::KeyIsAnswered));
     run(&mut account, Command::FreeKey(claim(1))).unwrap();
     assert_eq!(reserve(&mut account, claim(1)), Ok(Reply::KeyIsAnswered));
@@ -88,7 +139,9 @@ fn a_key_is_free_again_after_a_day_and_keys_are_bounded() {
     let mut account = Account::default();
     let mut seq = Seq(0);
     for n in 0..KEYS_MAX as u64 {
-        step(&mut account, &mut seq, NOW, Command::Reserve(claim(n))).outcome.unwrap();
+        step(&mut account, &mut seq, NOW, Command::Reserve(claim(n)))
+            .outcome
+            .unwrap();
     }
     let more = claim(KEYS_MAX as u64);
     let refused = step(&mut account, &mut seq, NOW, Command::Reserve(more.clone())).outcome;

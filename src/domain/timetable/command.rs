@@ -31,7 +31,10 @@ pub enum Choice {
     },
     /// Any free units of a section without numbered seats; `Err` is a name that
     /// no such section has.
-    Units { section: Result<SectionIndex, String>, count: u32 },
+    Units {
+        section: Result<SectionIndex, String>,
+        count: u32,
+    },
 }
 
 impl Choice {
@@ -62,19 +65,41 @@ pub struct LostHold {
 #[derive(Debug)]
 pub enum Command {
     /// Take seats for a while, all or nothing.
-    Hold { hold: HoldId, user: UserId, choice: Choice, under_pass: bool },
+    Hold {
+        hold: HoldId,
+        user: UserId,
+        choice: Choice,
+        under_pass: bool,
+    },
     /// Add seats to a hold, all or nothing; its deadline stays.
-    AddSeats { hold: HoldId, user: UserId, choice: Choice },
+    AddSeats {
+        hold: HoldId,
+        user: UserId,
+        choice: Choice,
+    },
     /// Take a lost hold's seats again, as the new hold `hold`.
-    Restore { hold: HoldId, user: UserId, lost: LostHold },
+    Restore {
+        hold: HoldId,
+        user: UserId,
+        lost: LostHold,
+    },
     /// Give a hold back.
     Release { hold: HoldId, user: UserId },
     /// Give one seat of a hold back.
-    DropSeat { hold: HoldId, user: UserId, seat: SeatIndex },
+    DropSeat {
+        hold: HoldId,
+        user: UserId,
+        seat: SeatIndex,
+    },
     /// Read a hold.
     FindHold { hold: HoldId, user: UserId },
     /// Begin an order: pins the hold.
-    OpenOrder { order: OrderId, payment: PaymentId, hold: HoldId, user: UserId },
+    OpenOrder {
+        order: OrderId,
+        payment: PaymentId,
+        hold: HoldId,
+        user: UserId,
+    },
     /// The order's money is set aside: sell its seats.
     Sell { order: OrderId },
     /// The order's money can't be had: give the hold back to its buyer.
@@ -140,7 +165,12 @@ pub enum Event {
     /// Seats of a hold were given back; some remain.
     SeatsDropped { hold: HoldId, seats: Seats },
     /// A hold is over; its seats are free at once, or at `free_at`.
-    HoldEnded { hold: HoldId, user: UserId, end: HoldEnd, free_at: Option<Timestamp> },
+    HoldEnded {
+        hold: HoldId,
+        user: UserId,
+        end: HoldEnd,
+        free_at: Option<Timestamp>,
+    },
     /// A hold lives longer: after a failed payment, or after an outage.
     HoldProlonged { hold: HoldId, expires_at: Timestamp },
     /// Seats whose release was delayed are free. Volatile.
@@ -226,11 +256,21 @@ pub enum Reply {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The sale, or that of a grade, opens later.
-    SaleNotOpen { opens_at: Timestamp, closes_at: Timestamp },
+    SaleNotOpen {
+        opens_at: Timestamp,
+        closes_at: Timestamp,
+    },
     /// It is over, or the performance is withdrawn.
-    SaleClosed { opens_at: Timestamp, closes_at: Timestamp },
+    SaleClosed {
+        opens_at: Timestamp,
+        closes_at: Timestamp,
+    },
     /// The user would have more seats than allowed.
-    SeatLimitExceeded { limit: u32, have: u32, grade: Option<GradeIndex> },
+    SeatLimitExceeded {
+        limit: u32,
+        have: u32,
+        grade: Option<GradeIndex>,
+    },
     /// No such seat, or the wrong kind of section.
     UnknownSeat { names: Vec<String>, seats: Seats },
     /// These are taken.

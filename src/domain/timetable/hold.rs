@@ -42,7 +42,10 @@ impl Timetable {
         let seats = self.choose(now, user, choice)?;
         let mut view = HoldView::from(hold);
         view.seats.extend(seats.iter().copied());
-        Ok(Decision::one(Event::SeatsAdded { hold: id, seats }, Reply::Hold(view)))
+        Ok(Decision::one(
+            Event::SeatsAdded { hold: id, seats },
+            Reply::Hold(view),
+        ))
     }
 
     /// A lost hold comes back as a new one, by the same rules, unless it is
@@ -94,7 +97,10 @@ impl Timetable {
         let mut view = HoldView::from(hold);
         view.seats.retain(|priced| priced.seat != seat);
         let seats = Seats::from_iter([seat]);
-        Ok(Decision::one(Event::SeatsDropped { hold: id, seats }, Reply::Hold(view)))
+        Ok(Decision::one(
+            Event::SeatsDropped { hold: id, seats },
+            Reply::Hold(view),
+        ))
     }
 
     pub(super) fn find_hold(&self, id: HoldId, user: UserId) -> Decided {
@@ -107,7 +113,10 @@ impl Timetable {
         if let Some(hold) = self.holds.get(&id).filter(|hold| hold.user == user) {
             return Ok(hold);
         }
-        if let Some(order) = self.ordered_holds.get(&id).and_then(|id| self.confirmed.get(id))
+        if let Some(order) = self
+            .ordered_holds
+            .get(&id)
+            .and_then(|id| self.confirmed.get(id))
             && order.user == user
         {
             return Err(Refusal::HoldAlreadyOrdered { order: order.id });
@@ -142,7 +151,12 @@ impl Timetable {
             let part = i64::from((random >> 16) as u16) * jitter.0 / i64::from(u16::MAX);
             hold.expires_at.plus(Millis(part))
         });
-        Event::HoldEnded { hold: hold.id, user: hold.user, end, free_at }
+        Event::HoldEnded {
+            hold: hold.id,
+            user: hold.user,
+            end,
+            free_at,
+        }
     }
 
     fn held(
@@ -155,9 +169,21 @@ impl Timetable {
         restores: Option<HoldId>,
     ) -> Decision<Event, Reply> {
         let expires_at = now.plus(self.plan.limits.hold_ttl());
-        let view = HoldView { id: hold, seats: seats.clone(), expires_at, under_pass };
-        let event =
-            Event::Held { hold, user, seats, created_at: now, expires_at, under_pass, restores };
+        let view = HoldView {
+            id: hold,
+            seats: seats.clone(),
+            expires_at,
+            under_pass,
+        };
+        let event = Event::Held {
+            hold,
+            user,
+            seats,
+            created_at: now,
+            expires_at,
+            under_pass,
+            restores,
+        };
         Decision::one(event, Reply::Hold(view))
     }
 
@@ -171,29 +197,54 @@ impl Timetable {
         let have = self.users.get(&user).map_or(0, |seats| seats.total);
         let limit = self.plan.limits.max_seats_per_user;
         if choice.count() > (limit.saturating_sub(have)) as usize {
-            return Err(Refusal::SeatLimitExceeded { limit, have, grade: None });
+            return Err(Refusal::SeatLimitExceeded {
+                limit,
+                have,
+                grade: None,
+            });
         }
         let seats = match choice {
             Choice::Seats { seats, unknown } => self.named(now, user, seats, unknown)?,
-            Choice::Best { count, grade, section, adjacent } => {
-                self.best(now, user, *count, *grade, *section, *adjacent)?
-            }
+            Choice::Best {
+                count,
+                grade,
+                section,
+                adjacent,
+            } => self.best(now, user, *count, *grade, *section, *adjacent)?,
             Choice::Units { section, count } => self.units(now, user, section, *count)?,
         };
         Ok(self.priced(&seats))
     }
 
     fn priced(&self, seats: &Seats) -> PricedSeats {
-        seats.iter().map(|seat| PricedSeat { seat: *seat, price: self.plan.price(*seat) }).collect()
+        seats
+            .iter()
+            .map(|seat| PricedSeat {
+                seat: *seat,
+                price: self.plan.price(*seat),
+            })
+            .collect()
     }
 
     fn check_window(&self, now: Timestamp) -> Result<(), Refusal> {
         let (opens_at, closes_at) = (self.plan.opens_at, self.plan.closes_at);
         if self.plan.withdrawn || now >= closes_at {
-            return Err(Refusal::SaleClosed { opens_at, closes_at });
+            return Err(Refusal::SaleClosed {
+                opens_at,
+                closes_at,
+            });
         }
-        if now < opens_at && self.plan.grades.iter().all(|g| g.opens_at.is_none_or(|at| now < at)) {
-            return Err(Refusal::SaleNotOpen { opens_at, closes_at });
+        if now < opens_at
+            && self
+                .plan
+                .grades
+                .iter()
+                .all(|g| g.opens_at.is_none_or(|at| now < at))
+        {
+            return Err(Refusal::SaleNotOpen {
+                opens_at,
+                closes_at,
+            });
         }
         Ok(())
     }
@@ -203,10 +254,16 @@ impl Timetable {
         let opens_at = grade.opens_at.unwrap_or(self.plan.opens_at);
         let closes_at = grade.closes_at.unwrap_or(self.plan.closes_at);
         if now < opens_at {
-            return Err(Refusal::SaleNotOpen { opens_at, closes_at });
+            return Err(Refusal::SaleNotOpen {
+                opens_at,
+                closes_at,
+            });
         }
         if now >= closes_at {
-            return Err(Refusal::SaleClosed { opens_at, closes_at });
+            return Err(Refusal::SaleClosed {
+                opens_at,
+                closes_at,
+            });
         }
         Ok(())
     }
@@ -219,10 +276,19 @@ impl Timetable {
         grade: &Grade,
         more: u32,
     ) -> Result<(), Refusal> {
-        let Some(limit) = grade.max_per_user else { return Ok(()) };
-        let have = self.users.get(&user).map_or(0, |seats| seats.of_grade(index));
+        let Some(limit) = grade.max_per_user else {
+            return Ok(());
+        };
+        let have = self
+            .users
+            .get(&user)
+            .map_or(0, |seats| seats.of_grade(index));
         if more > limit.saturating_sub(have) {
-            return Err(Refusal::SeatLimitExceeded { limit, have, grade: Some(index) });
+            return Err(Refusal::SeatLimitExceeded {
+                limit,
+                have,
+                grade: Some(index),
+            });
         }
         Ok(())
     }
@@ -231,7 +297,11 @@ impl Timetable {
         let have = self.users.get(&user).map_or(0, |seats| seats.total);
         let limit = self.plan.limits.max_seats_per_user;
         if seats.len() > limit.saturating_sub(have) as usize {
-            return Err(Refusal::SeatLimitExceeded { limit, have, grade: None });
+            return Err(Refusal::SeatLimitExceeded {
+                limit,
+                have,
+                grade: None,
+            });
         }
         Ok(())
     }
@@ -256,7 +326,11 @@ impl Timetable {
                 _ => strangers.push(*seat),
             }
         }
-        let known = || by_grade.iter().filter_map(|(i, n)| Some((*i, *n, self.plan.grade(*i)?)));
+        let known = || {
+            by_grade
+                .iter()
+                .filter_map(|(i, n)| Some((*i, *n, self.plan.grade(*i)?)))
+        };
         for (_, _, grade) in known() {
             self.check_grade_window(now, grade)?;
         }
@@ -264,10 +338,16 @@ impl Timetable {
             self.check_grade_limit(user, index, grade, count)?;
         }
         if !unknown.is_empty() || !strangers.is_empty() {
-            return Err(Refusal::UnknownSeat { names: unknown.to_vec(), seats: strangers });
+            return Err(Refusal::UnknownSeat {
+                names: unknown.to_vec(),
+                seats: strangers,
+            });
         }
-        let taken: Seats =
-            seats.iter().copied().filter(|seat| self.seat(*seat) != Some(Seat::Free)).collect();
+        let taken: Seats = seats
+            .iter()
+            .copied()
+            .filter(|seat| self.seat(*seat) != Some(Seat::Free))
+            .collect();
         if !taken.is_empty() {
             return Err(Refusal::SeatUnavailable { seats: taken });
         }
@@ -308,7 +388,14 @@ impl Timetable {
                     .is_some_and(|grade| open.get(usize::from(grade.0)) == Some(&true))
         };
         self.free
-            .choose(&self.plan.layout, &Wish { count, sections: &fits, adjacent })
+            .choose(
+                &self.plan.layout,
+                &Wish {
+                    count,
+                    sections: &fits,
+                    adjacent,
+                },
+            )
             .map_err(|available| Refusal::NoSeatsMatch {
                 available: u32::try_from(available).unwrap_or(u32::MAX),
             })
@@ -321,8 +408,10 @@ impl Timetable {
         section: &Result<SectionIndex, String>,
         count: u32,
     ) -> Result<Seats, Refusal> {
-        let unknown =
-            |name: &str| Refusal::UnknownSeat { names: vec![name.to_owned()], seats: Seats::new() };
+        let unknown = |name: &str| Refusal::UnknownSeat {
+            names: vec![name.to_owned()],
+            seats: Seats::new(),
+        };
         let index = section.as_ref().map_err(|name| unknown(name))?;
         let place = self.plan.layout.section(*index);
         let Some(place) = place.filter(|section| section.general_admission) else {
@@ -353,7 +442,12 @@ impl Timetable {
         let mut named = Seats::new();
         let mut units: SmallVec<[(SectionIndex, u32); 1]> = SmallVec::new();
         for seat in seats {
-            match self.plan.layout.section_of(*seat).filter(|_| self.is_unit(*seat)) {
+            match self
+                .plan
+                .layout
+                .section_of(*seat)
+                .filter(|_| self.is_unit(*seat))
+            {
                 None => named.push(*seat),
                 Some(section) => match units.iter_mut().find(|(index, _)| *index == section) {
                     Some((_, count)) => *count += 1,
@@ -361,13 +455,24 @@ impl Timetable {
                 },
             }
         }
-        let named = (!named.is_empty()).then_some(Choice::Seats { seats: named, unknown: vec![] });
-        let units = units.into_iter().map(|(s, count)| Choice::Units { section: Ok(s), count });
+        let named = (!named.is_empty()).then_some(Choice::Seats {
+            seats: named,
+            unknown: vec![],
+        });
+        let units = units.into_iter().map(|(s, count)| Choice::Units {
+            section: Ok(s),
+            count,
+        });
         named.into_iter().chain(units).collect()
     }
 }
 
 /// The end of a hold by its owner's own wish, which never waits.
 fn released(hold: &Hold) -> Event {
-    Event::HoldEnded { hold: hold.id, user: hold.user, end: HoldEnd::Released, free_at: None }
+    Event::HoldEnded {
+        hold: hold.id,
+        user: hold.user,
+        end: HoldEnd::Released,
+        free_at: None,
+    }
 }

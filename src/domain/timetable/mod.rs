@@ -102,7 +102,10 @@ struct UserSeats {
 
 impl UserSeats {
     fn of_grade(&self, grade: GradeIndex) -> u32 {
-        self.by_grade.iter().find(|(index, _)| *index == grade).map_or(0, |(_, count)| *count)
+        self.by_grade
+            .iter()
+            .find(|(index, _)| *index == grade)
+            .map_or(0, |(_, count)| *count)
     }
 }
 
@@ -173,7 +176,10 @@ impl Timetable {
         Self {
             free: FreeSeats::new(&plan.layout),
             seats: vec![Seat::Free; capacity as usize],
-            counts: SeatCounts { available: capacity, ..SeatCounts::default() },
+            counts: SeatCounts {
+                available: capacity,
+                ..SeatCounts::default()
+            },
             holds: Map::default(),
             deadlines: BTreeSet::new(),
             ended: Map::default(),
@@ -217,9 +223,9 @@ impl Timetable {
     /// the status they have now.
     pub fn take_changes(&mut self) -> impl Iterator<Item = (SeatIndex, SeatStatus)> + '_ {
         let seats = &self.seats;
-        self.changed.drain(..).filter_map(|index| {
-            seats.get(index.offset()).map(|seat| (index, seat.status()))
-        })
+        self.changed
+            .drain(..)
+            .filter_map(|index| seats.get(index.offset()).map(|seat| (index, seat.status())))
     }
 
     /// A live hold.
@@ -259,7 +265,9 @@ impl Timetable {
     /// The only place where a seat changes: keeps counts, the free map and the
     /// list of changes in step.
     fn set_seat(&mut self, index: SeatIndex, to: Seat) {
-        let Some(seat) = self.seats.get_mut(index.offset()) else { return };
+        let Some(seat) = self.seats.get_mut(index.offset()) else {
+            return;
+        };
         let from = std::mem::replace(seat, to);
         if from.status() != to.status() {
             *self.counts.of(from.status()) -= 1;
@@ -282,8 +290,14 @@ impl Timetable {
         let entry = self.users.entry(user).or_default();
         for priced in seats {
             entry.total += 1;
-            let Some(grade) = self.plan.grade_index(priced.seat) else { continue };
-            if self.plan.grade(grade).is_none_or(|grade| grade.max_per_user.is_none()) {
+            let Some(grade) = self.plan.grade_index(priced.seat) else {
+                continue;
+            };
+            if self
+                .plan
+                .grade(grade)
+                .is_none_or(|grade| grade.max_per_user.is_none())
+            {
                 continue;
             }
             match entry.by_grade.iter_mut().find(|(index, _)| *index == grade) {
@@ -294,10 +308,14 @@ impl Timetable {
     }
 
     fn discount_from(&mut self, user: UserId, seats: &[SeatIndex]) {
-        let Some(entry) = self.users.get_mut(&user) else { return };
+        let Some(entry) = self.users.get_mut(&user) else {
+            return;
+        };
         for seat in seats {
             entry.total = entry.total.saturating_sub(1);
-            let Some(grade) = self.plan.grade_index(*seat) else { continue };
+            let Some(grade) = self.plan.grade_index(*seat) else {
+                continue;
+            };
             if let Some((_, count)) = entry.by_grade.iter_mut().find(|(index, _)| *index == grade) {
                 *count = count.saturating_sub(1);
             }
@@ -318,7 +336,9 @@ impl Timetable {
     }
 
     fn apply_hold_ended(&mut self, id: HoldId, end: HoldEnd, free_at: Option<Timestamp>) {
-        let Some(hold) = self.holds.remove(&id) else { return };
+        let Some(hold) = self.holds.remove(&id) else {
+            return;
+        };
         self.deadlines.remove(&(hold.expires_at, id));
         let seats: Seats = hold.seats.iter().map(|priced| priced.seat).collect();
         self.discount_from(hold.user, &seats);
@@ -350,7 +370,14 @@ impl Timetable {
 
     fn apply_blocks(&mut self, seq: Seq, seats: &Seats, blocked: bool) {
         for seat in seats {
-            self.set_seat(*seat, if blocked { Seat::Blocked } else { Seat::Releasing });
+            self.set_seat(
+                *seat,
+                if blocked {
+                    Seat::Blocked
+                } else {
+                    Seat::Releasing
+                },
+            );
         }
         if !blocked {
             self.unsettled.push_back((seq, seats.clone()));
@@ -358,7 +385,9 @@ impl Timetable {
     }
 
     fn apply_seats_dropped(&mut self, id: HoldId, seats: &Seats) {
-        let Some(hold) = self.holds.get_mut(&id) else { return };
+        let Some(hold) = self.holds.get_mut(&id) else {
+            return;
+        };
         let user = hold.user;
         hold.seats.retain(|priced| !seats.contains(&priced.seat));
         self.discount_from(user, seats);
@@ -368,7 +397,9 @@ impl Timetable {
     }
 
     fn apply_seats_added(&mut self, id: HoldId, seats: &PricedSeats) {
-        let Some(hold) = self.holds.get_mut(&id) else { return };
+        let Some(hold) = self.holds.get_mut(&id) else {
+            return;
+        };
         let user = hold.user;
         hold.seats.extend(seats.iter().copied());
         self.count_for(user, seats);
@@ -395,7 +426,9 @@ impl Timetable {
     }
 
     fn apply_unpinned(&mut self, order: OrderId) {
-        let Some(order) = self.open.remove(&order) else { return };
+        let Some(order) = self.open.remove(&order) else {
+            return;
+        };
         if let Some(hold) = self.holds.get_mut(&order.hold) {
             hold.order = None;
             self.deadlines.insert((hold.expires_at, hold.id));
@@ -403,7 +436,9 @@ impl Timetable {
     }
 
     fn apply_prolonged(&mut self, id: HoldId, expires_at: Timestamp) {
-        let Some(hold) = self.holds.get_mut(&id) else { return };
+        let Some(hold) = self.holds.get_mut(&id) else {
+            return;
+        };
         hold.grace_used = true;
         let was = std::mem::replace(&mut hold.expires_at, expires_at);
         if self.deadlines.remove(&(was, id)) {
@@ -437,23 +472,25 @@ impl Machine for Timetable {
         ended.chain(freed).collect()
     }
 
-    fn decide(
-        &self,
-        now: Timestamp,
-        command: Command,
-    ) -> Result<Decision<Event, Reply>, Refusal> {
+    fn decide(&self, now: Timestamp, command: Command) -> Result<Decision<Event, Reply>, Refusal> {
         match command {
-            Command::Hold { hold, user, choice, under_pass } => {
-                self.hold_seats(now, hold, user, &choice, under_pass)
-            }
+            Command::Hold {
+                hold,
+                user,
+                choice,
+                under_pass,
+            } => self.hold_seats(now, hold, user, &choice, under_pass),
             Command::AddSeats { hold, user, choice } => self.add_seats(now, hold, user, &choice),
             Command::Restore { hold, user, lost } => self.restore_hold(now, hold, user, &lost),
             Command::Release { hold, user } => self.release(hold, user),
             Command::DropSeat { hold, user, seat } => self.drop_seat(hold, user, seat),
             Command::FindHold { hold, user } => self.find_hold(hold, user),
-            Command::OpenOrder { order, payment, hold, user } => {
-                self.open_order(now, order, payment, hold, user)
-            }
+            Command::OpenOrder {
+                order,
+                payment,
+                hold,
+                user,
+            } => self.open_order(now, order, payment, hold, user),
             Command::Sell { order } => self.sell(order),
             Command::Abort { order } => Ok(self.abort(now, order)),
             Command::Resolve { order } => Ok(self.resolve(order)),
@@ -464,7 +501,15 @@ impl Machine for Timetable {
 
     fn apply(&mut self, seq: Seq, event: &Event) {
         match event {
-            Event::Held { hold, user, seats, created_at, expires_at, under_pass, restores } => {
+            Event::Held {
+                hold,
+                user,
+                seats,
+                created_at,
+                expires_at,
+                under_pass,
+                restores,
+            } => {
                 if let Some(lost) = restores {
                     self.remember_end(*lost, *user, HoldEnd::Restored(*hold));
                 }
@@ -481,7 +526,9 @@ impl Machine for Timetable {
             }
             Event::SeatsAdded { hold, seats } => self.apply_seats_added(*hold, seats),
             Event::SeatsDropped { hold, seats } => self.apply_seats_dropped(*hold, seats),
-            Event::HoldEnded { hold, end, free_at, .. } => {
+            Event::HoldEnded {
+                hold, end, free_at, ..
+            } => {
                 self.apply_hold_ended(*hold, *end, *free_at);
             }
             Event::HoldProlonged { hold, expires_at } => self.apply_prolonged(*hold, *expires_at),
@@ -512,7 +559,9 @@ impl Machine for Timetable {
 
     fn settle(&mut self, upto: Seq) {
         while self.unsettled.front().is_some_and(|(seq, _)| *seq <= upto) {
-            let Some((_, seats)) = self.unsettled.pop_front() else { return };
+            let Some((_, seats)) = self.unsettled.pop_front() else {
+                return;
+            };
             for index in seats {
                 match self.seat(index) {
                     Some(Seat::Selling(order)) => self.set_seat(index, Seat::Sold(order)),

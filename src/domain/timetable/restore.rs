@@ -66,9 +66,13 @@ impl Timetable {
             .values()
             .filter(|hold| hold.expires_at > alive_at)
             .filter_map(|hold| {
-                let grace = now.plus(RESTART_GRACE).min(hold.expires_at.plus(RESTART_GRACE));
-                (grace > hold.expires_at)
-                    .then_some(Event::HoldProlonged { hold: hold.id, expires_at: grace })
+                let grace = now
+                    .plus(RESTART_GRACE)
+                    .min(hold.expires_at.plus(RESTART_GRACE));
+                (grace > hold.expires_at).then_some(Event::HoldProlonged {
+                    hold: hold.id,
+                    expires_at: grace,
+                })
             })
             .collect()
     }
@@ -76,10 +80,16 @@ impl Timetable {
     /// Counts again what each user has, after the limits by grade changed.
     pub(super) fn recount_users(&mut self) {
         self.users.clear();
-        let holds: Vec<_> =
-            self.holds.values().map(|hold| (hold.user, hold.seats.clone())).collect();
-        let orders: Vec<_> =
-            self.confirmed.values().map(|order| (order.user, order.seats.clone())).collect();
+        let holds: Vec<_> = self
+            .holds
+            .values()
+            .map(|hold| (hold.user, hold.seats.clone()))
+            .collect();
+        let orders: Vec<_> = self
+            .confirmed
+            .values()
+            .map(|order| (order.user, order.seats.clone()))
+            .collect();
         for (user, seats) in holds.into_iter().chain(orders) {
             self.count_for(user, &seats);
         }

@@ -48,8 +48,16 @@ impl Timetable {
             discount: Money::ZERO,
             created_at: now,
         };
-        let terms = OrderTerms { amount: order.amount(), under_pass: hold.under_pass };
-        Ok(Decision::one(Event::OrderOpened { order: Arc::new(order) }, Reply::Opened(terms)))
+        let terms = OrderTerms {
+            amount: order.amount(),
+            under_pass: hold.under_pass,
+        };
+        Ok(Decision::one(
+            Event::OrderOpened {
+                order: Arc::new(order),
+            },
+            Reply::Opened(terms),
+        ))
     }
 
     pub(super) fn sell(&self, id: OrderId) -> Decided {
@@ -59,12 +67,20 @@ impl Timetable {
         let order = self.open.get(&id).ok_or(Refusal::OrderNotOpen)?;
         // I1 and I3: its hold has kept the seats for it.
         debug_assert!(
-            order.seats.iter().all(|priced| self.seat(priced.seat) == Some(Seat::Held(order.hold))),
+            order
+                .seats
+                .iter()
+                .all(|priced| self.seat(priced.seat) == Some(Seat::Held(order.hold))),
             "I3: the seats of an open order are in its hold"
         );
-        let order = Arc::new(Order { status: OrderStatus::Confirmed, ..order.clone() });
+        let order = Arc::new(Order {
+            status: OrderStatus::Confirmed,
+            ..order.clone()
+        });
         Ok(Decision::one(
-            Event::OrderConfirmed { order: Arc::clone(&order) },
+            Event::OrderConfirmed {
+                order: Arc::clone(&order),
+            },
             Reply::Order(order),
         ))
     }
@@ -79,10 +95,16 @@ impl Timetable {
             let cap = Millis::from_secs(self.plan.limits.hold_max_seconds);
             let grace = now.plus(GRACE).min(hold.created_at.plus(cap));
             if grace > hold.expires_at {
-                events.push(Event::HoldProlonged { hold: hold.id, expires_at: grace });
+                events.push(Event::HoldProlonged {
+                    hold: hold.id,
+                    expires_at: grace,
+                });
             }
         }
-        Decision { events, reply: Reply::Aborted }
+        Decision {
+            events,
+            reply: Reply::Aborted,
+        }
     }
 
     pub(super) fn resolve(&self, id: OrderId) -> Decision<Event, Reply> {
@@ -114,7 +136,10 @@ impl Timetable {
         if fresh.is_empty() {
             return Ok(Decision::unchanged(Reply::Blocked));
         }
-        Ok(Decision::one(Event::SeatsBlocked { seats: fresh }, Reply::Blocked))
+        Ok(Decision::one(
+            Event::SeatsBlocked { seats: fresh },
+            Reply::Blocked,
+        ))
     }
 
     pub(super) fn unblock(&self, seats: &Seats) -> Decided {
@@ -123,20 +148,33 @@ impl Timetable {
         if blocked.is_empty() {
             return Ok(Decision::unchanged(Reply::Blocked));
         }
-        Ok(Decision::one(Event::SeatsUnblocked { seats: blocked }, Reply::Blocked))
+        Ok(Decision::one(
+            Event::SeatsUnblocked { seats: blocked },
+            Reply::Blocked,
+        ))
     }
 
     fn those(&self, seats: &Seats, state: Seat) -> Seats {
-        seats.iter().copied().filter(|seat| self.seat(*seat) == Some(state)).collect()
+        seats
+            .iter()
+            .copied()
+            .filter(|seat| self.seat(*seat) == Some(state))
+            .collect()
     }
 
     fn existing(&self, seats: &Seats) -> Result<Seats, Refusal> {
-        let strangers: Seats =
-            seats.iter().copied().filter(|seat| self.seat(*seat).is_none()).collect();
+        let strangers: Seats = seats
+            .iter()
+            .copied()
+            .filter(|seat| self.seat(*seat).is_none())
+            .collect();
         if strangers.is_empty() {
             Ok(seats.clone())
         } else {
-            Err(Refusal::UnknownSeat { names: vec![], seats: strangers })
+            Err(Refusal::UnknownSeat {
+                names: vec![],
+                seats: strangers,
+            })
         }
     }
 }

@@ -34,6 +34,24 @@ pub struct AccountsOptions {
     pub hashing_line_max: usize,
 }
 
+impl From<&crate::config::Auth> for AccountsOptions {
+    /// `hashing_threads = 0` is half of the processors, at least one: the rest
+    /// is for those who are signed in.
+    fn from(config: &crate::config::Auth) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let hashing_threads = match config.hashing_threads {
+            0 => (processors / 2).max(1),
+            threads => threads as usize,
+        };
+        Self {
+            access_ttl: Millis::from_secs(config.access_ttl_seconds),
+            refresh_ttl: Millis::from_secs(config.refresh_ttl_seconds),
+            hashing_threads,
+            hashing_line_max: config.hashing_line_max as usize,
+        }
+    }
+}
+
 /// Why a call on accounts was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {

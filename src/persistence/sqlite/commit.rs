@@ -14,10 +14,11 @@ use uuid::Uuid;
 use super::SqliteStore;
 use crate::domain::ids::{EntityId, EntityKind, Epoch, Stamp};
 use crate::domain::money::Money;
+use crate::domain::order::Order;
 use crate::domain::order::PricedSeats;
 use crate::persistence::StoreError;
 use crate::persistence::batch::{
-    Changes, Contribution, HoldChange, KeyAnswer,
+    AccountChanges, Changes, Contribution, HoldChange, KeyAnswer, TimetableChanges,
 };
 
 /// What became of a contribution.
@@ -56,8 +57,10 @@ async fn write(
     contributions: &[Contribution],
 ) -> Result<Vec<Verdict>, StoreError> {
     let owned = owned_shards(connection, contributions).await?;
-    let mine: Vec<&Contribution> =
-        contributions.iter().filter(|c| owned.contains(&c.entity.shard().0)).collect();
+    let mine: Vec<&Contribution> = contributions
+        .iter()
+        .filter(|c| owned.contains(&c.entity.shard().0))
+        .collect();
     let advanced = advance(connection, &mine).await?;
     let mut written = advanced.clone();
     if advanced.len() < mine.len() {
@@ -68,11 +71,17 @@ async fn write(
             }
         }
     }
-    let fresh: Vec<&Contribution> =
-        mine.into_iter().filter(|c| advanced.contains(&c.entity)).collect();
+    let fresh: Vec<&Contribution> = mine
+        .into_iter()
+        .filter(|c| advanced.contains(&c.entity))
+        .collect();
     write_rows(connection, &fresh).await?;
     let verdict = |c: &Contribution| {
-        if written.contains(&c.entity) { Verdict::Written } else { Verdict::Fenced }
+        if written.contains(&c.entity) {
+            Verdict::Written
+        } else {
+            Verdict::Fenced
+        }
     };
     Ok(contributions.iter().map(verdict).collect())
 }
@@ -82,8 +91,10 @@ async fn owned_shards(
     connection: &mut SqliteConnection,
     contributions: &[Contribution],
 ) -> Result<HashSet<u16>, StoreError> {
-    let wanted: HashMap<u16, Epoch> =
-        contributions.iter().map(|c| (c.entity.shard().0, c.after.epoch)).collect();
+    let wanted: HashMap<u16, Epoch> = contributions
+        .iter()
+        .map(|c| (c.entity.shard().0, c.after.epoch))
+        .collect();
     let wanted: Vec<(u16, Epoch)> = wanted.into_iter().collect();
     let rows = sqlx::query(
         "SELECT shard.id FROM json_each(?1) AS wanted \
@@ -92,7 +103,9 @@ async fn owned_shards(
     .bind(json(&wanted)?)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok(row.try_get::<u16, _>(0)?)).collect()
+    rows.iter()
+        .map(|row| Ok(row.try_get::<u16, _>(0)?))
+        .collect()
 }
 
 /// Moves the version of each entity from the expected one on. Returns those
@@ -108,11 +121,21 @@ async fn advance(
     }
     let row = |c: &&Contribution| -> VersionRow {
         let EntityId { kind, id } = c.entity;
-        (hex(id), kind.as_str(), c.entity.shard().0, stamp(c.expected), stamp(c.after))
+        (
+            hex(id),
+            kind.as_str(),
+            c.entity.shard().0,
+            stamp(c.expected),
+            stamp(c.after),
+        )
     };
     let is_new = |c: &&&Contribution| c.expected == Stamp::default();
     let new: Vec<_> = contributions.iter().filter(is_new).map(row).collect();
-    let known: Vec<_> = contributions.iter().filter(|c| !is_new(c)).map(row).collect();
+    let known: Vec<_> = contributions
+        .iter()
+        .filter(|c| !is_new(c))
+        .map(row)
+        .collect();
     let mut advanced = HashSet::with_capacity(contributions.len());
     if !new.is_empty() {
         let rows = sqlx::query(
@@ -157,7 +180,10 @@ fn collect_entities(
             "account" => EntityKind::Account,
             other => return Err(StoreError::Unreadable(format!("entity kind {other}"))),
         };
-        into.insert(EntityId { kind, id: row.try_get(0)? });
+        into.insert(EntityId {
+            kind,
+            id: row.try_get(0)?,
+        });
     }
     Ok(())
 }
@@ -182,196 +208,259 @@ async fn write_rows(
 
 /// `[[seat, price], …]`, as holds and orders keep their seats.
 fn seats_json(seats: &PricedSeats) -> Vec<(u32, Money)> {
-    seats.iter().map(|priced| (priced.seat.0, priced.price)).collect()
+    seats
+        .iter()
+        .map(|priced| (priced.seat.0, priced.price))
+        .collect()
 }
 
-type SeatsJson = Vec<(u32, Money)>;
+/// The rows of one statement, as the JSON array that `json_each` reads.
+#[derive(Default)]
+struct Lines {
+    json: Vec<u8>,
+}
 
-/// The rows of a batch, one list a statement.
+impl Lines {
+    fn push<T: Serialize>(&mut self, row: &T) {
+        self.json
+            .push(if self.json.is_empty() { b'[' } else { b',' });
+        // Writing plain values to memory can't fail.
+        let _ = serde_json::to_writer(&mut self.json, row);
+    }
+
+    /// Runs a statement over all rows, or not at all if there are none.
+    async fn run(
+        mut self,
+        connection: &mut SqliteConnection,
+        sql: &'static str,
+    ) -> Result<(), StoreError> {
+        if self.json.is_empty() {
+            return Ok(());
+        }
+        self.json.push(b']');
+        let json =
+            String::from_utf8(self.json).map_err(|e| StoreError::Unreadable(e.to_string()))?;
+        sqlx::query(sql).bind(json).execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// The rows of a batch, by statement.
 #[derive(Default)]
 struct Rows {
-    journal: Vec<(String, &'static str, u64, u64, u32, u32, i64, String)>,
-    outbox: Vec<(String, &'static str, u64, String, &'static str, u16, i64, String)>,
-    holds: Vec<(String, String, String, i64, i64, bool, SeatsJson)>,
-    ended: Vec<String>,
-    orders: Vec<(String, String, String, String, String, &'static str, &'static str, Amounts, i64, SeatsJson)>,
-    sold: Vec<(String, u32, String, String, Money)>,
-    disowned: Vec<(String, String)>,
-    blocked: Vec<(String, u32)>,
-    unblocked: Vec<(String, u32)>,
-    wallets: Vec<(String, Money)>,
-    transfers: Vec<(String, u64, i64, String, String, Money, &'static str, String)>,
-    prepares: Vec<(String, String, String, Money, &'static str, i64)>,
-    keys: Vec<(String, String, i64, i64, Option<String>, Option<String>, Option<u16>, Option<String>)>,
+    journal: Lines,
+    outbox: Lines,
+    holds: Lines,
+    ended: Lines,
+    orders: Lines,
+    sold: Lines,
+    disowned: Lines,
+    blocked: Lines,
+    unblocked: Lines,
+    wallets: Lines,
+    transfers: Lines,
+    prepares: Lines,
+    keys: Lines,
 }
-
-/// subtotal, discount, amount
-type Amounts = (Money, Money, Money);
 
 impl Rows {
     fn add(&mut self, c: &Contribution) {
-        let id = hex(c.entity.id);
-        let kind = c.entity.kind.as_str();
-        let (epoch, activation) = (c.after.epoch.0, c.after.activation.0);
-        let journal = hex_bytes(&c.journal);
-        self.journal.push((
-            id.clone(),
-            kind,
-            c.first_seq.0,
-            c.after.seq.0,
+        let id = &hex(c.entity.id);
+        let (epoch, activation) = (c.after.epoch, c.after.activation);
+        self.journal.push(&(
+            id,
+            c.entity.kind.as_str(),
+            c.first_seq,
+            c.after.seq,
             epoch,
             activation,
             c.at.0,
-            journal,
+            hex_bytes(&c.journal),
         ));
         for row in &c.outbox {
-            let event_id = hex(row.event_id);
-            self.outbox.push((
-                id.clone(),
+            self.outbox.push(&(
+                id,
                 row.topic,
                 row.event_seq,
-                event_id,
+                hex(row.event_id),
                 row.kind,
                 row.version,
                 row.at.0,
-                row.payload.clone(),
+                &row.payload,
             ));
         }
         match &c.changes {
-            Changes::Timetable(changes) => self.add_timetable(&id, changes),
-            Changes::Account(changes) => self.add_account(&id, changes),
+            Changes::Timetable(changes) => self.add_timetable(id, changes),
+            Changes::Account(changes) => self.add_account(id, changes),
         }
     }
 
-    fn add_timetable(&mut self, id: &str, changes: &crate::persistence::batch::TimetableChanges) {
-        let id = || id.to_owned();
+    fn add_timetable(&mut self, id: &str, changes: &TimetableChanges) {
         for (hold_id, change) in &changes.holds {
             match change {
-                HoldChange::Gone => self.ended.push(hex(hold_id.0)),
-                HoldChange::Put { hold, .. } => self.holds.push((
+                HoldChange::Gone => self.ended.push(&hex(hold_id.0)),
+                HoldChange::Put { hold, .. } => self.holds.push(&(
                     hex(hold_id.0),
-                    id(),
+                    id,
                     hex(hold.user.0),
                     hold.created_at.0,
                     hold.expires_at.0,
-                    hold.under_pass,
+                    i32::from(hold.under_pass),
                     seats_json(&hold.seats),
                 )),
             }
         }
         for order in &changes.orders {
-            let (order_id, user) = (hex(order.id.0), hex(order.user.0));
-            self.sold.extend(order.seats.iter().map(|priced| {
-                (id(), priced.seat.0, order_id.clone(), user.clone(), priced.price)
-            }));
-            self.orders.push((
-                order_id,
-                id(),
-                user,
-                hex(order.hold.0),
-                hex(order.payment.0),
-                order.method.as_str(),
-                order.status.as_str(),
-                (order.subtotal(), order.discount, order.amount()),
-                order.created_at.0,
-                seats_json(&order.seats),
-            ));
+            self.add_order(id, order);
         }
-        self.disowned.extend(changes.disowned.iter().map(|order| (hex(order.0), id())));
+        for order in &changes.disowned {
+            self.disowned.push(&(hex(order.0), id));
+        }
         for (seat, is_blocked) in &changes.blocks {
-            let rows = if *is_blocked { &mut self.blocked } else { &mut self.unblocked };
-            rows.push((id(), seat.0));
+            let rows = if *is_blocked {
+                &mut self.blocked
+            } else {
+                &mut self.unblocked
+            };
+            rows.push(&(id, seat));
         }
     }
 
-    fn add_account(&mut self, id: &str, changes: &crate::persistence::batch::AccountChanges) {
-        let id = || id.to_owned();
-        self.wallets.extend(changes.balance.map(|balance| (id(), balance)));
-        self.transfers.extend(changes.transfers.iter().map(|t| {
-            (
-                id(),
-                t.seq.0,
+    fn add_order(&mut self, timetable: &str, order: &Order) {
+        let (id, user) = (&hex(order.id.0), &hex(order.user.0));
+        for priced in &order.seats {
+            self.sold
+                .push(&(timetable, priced.seat, id, user, priced.price));
+        }
+        self.orders.push(&(
+            id,
+            timetable,
+            user,
+            hex(order.hold.0),
+            hex(order.payment.0),
+            order.method.as_str(),
+            order.status.as_str(),
+            (order.subtotal(), order.discount, order.amount()),
+            order.created_at.0,
+            seats_json(&order.seats),
+        ));
+    }
+
+    fn add_account(&mut self, id: &str, changes: &AccountChanges) {
+        if let Some(balance) = changes.balance {
+            self.wallets.push(&(id, balance));
+        }
+        for t in &changes.transfers {
+            self.transfers.push(&(
+                id,
+                t.seq,
                 t.at.0,
-                t.debit.clone(),
-                t.credit.clone(),
+                &t.debit,
+                &t.credit,
                 t.amount,
                 t.cause,
                 hex(t.cause_id),
-            )
-        }));
-        self.prepares.extend(changes.prepares.values().map(|(p, state)| {
-            (hex(p.order.0), id(), hex(p.timetable.0), p.amount, state.as_str(), p.at.0)
-        }));
-        self.keys.extend(changes.keys.values().map(|key| {
+            ));
+        }
+        for (p, state) in changes.prepares.values() {
+            self.prepares.push(&(
+                hex(p.order.0),
+                id,
+                hex(p.timetable.0),
+                p.amount,
+                state.as_str(),
+                p.at.0,
+            ));
+        }
+        for key in changes.keys.values() {
             let (order, timetable, status, body) = match &key.answer {
                 KeyAnswer::Order(p) => (Some(hex(p.order.0)), Some(hex(p.timetable.0)), None, None),
-                KeyAnswer::Stored { status, body } => {
-                    (None, None, Some(*status), Some(body.clone()))
-                }
+                KeyAnswer::Stored { status, body } => (None, None, Some(status), Some(body)),
             };
             // SQLite integers are signed; the bits are what counts.
             let fingerprint = key.fingerprint.cast_signed();
-            (id(), key.key.clone(), fingerprint, key.at.0, order, timetable, status, body)
-        }));
+            self.keys.push(&(
+                id,
+                &key.key,
+                fingerprint,
+                key.at.0,
+                order,
+                timetable,
+                status,
+                body,
+            ));
+        }
     }
 
-    async fn write(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    async fn write(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let c = connection;
-        each(c, &self.journal, "INSERT INTO journal (entity, kind, first_seq, last_seq, epoch, activation, at, events) \
+        self.journal.run(c, "INSERT INTO journal (entity, kind, first_seq, last_seq, epoch, activation, at, events) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
                    unhex(value ->> 7) FROM json_each(?1)").await?;
-        each(c, &self.ended, "DELETE FROM hold WHERE id IN (SELECT unhex(value) FROM json_each(?1))").await?;
-        each(c, &self.holds, "INSERT INTO hold (id, timetable_id, user_id, created_at, expires_at, under_pass, seats) \
+        self.ended
+            .run(
+                c,
+                "DELETE FROM hold WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
+            )
+            .await?;
+        self.holds.run(c, "INSERT INTO hold (id, timetable_id, user_id, created_at, expires_at, under_pass, seats) \
             SELECT unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5, \
                    value -> 6 FROM json_each(?1) WHERE true \
             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, seats = excluded.seats").await?;
-        each(c, &self.orders, "INSERT INTO orders (id, timetable_id, user_id, hold_id, payment_id, method, status, \
+        self.orders.run(c, "INSERT INTO orders (id, timetable_id, user_id, hold_id, payment_id, method, status, \
                    subtotal, discount, amount, refunded, created_at, seats) \
             SELECT unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), unhex(value ->> 3), unhex(value ->> 4), \
                    value ->> 5, value ->> 6, value ->> '$[7][0]', value ->> '$[7][1]', value ->> '$[7][2]', 0, \
                    value ->> 8, value -> 9 FROM json_each(?1)").await?;
-        each(c, &self.sold, "INSERT INTO sold_seat (timetable_id, seat, order_id, user_id, price) \
+        self.sold.run(c, "INSERT INTO sold_seat (timetable_id, seat, order_id, user_id, price) \
             SELECT unhex(value ->> 0), value ->> 1, unhex(value ->> 2), unhex(value ->> 3), value ->> 4 \
             FROM json_each(?1)").await?;
-        each(c, &self.disowned, "INSERT INTO disowned_order (id, timetable_id) \
-            SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each(?1)").await?;
-        each(c, &self.blocked, "INSERT OR IGNORE INTO blocked_seat (timetable_id, seat) \
-            SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1)").await?;
-        each(c, &self.unblocked, "DELETE FROM blocked_seat WHERE (timetable_id, seat) IN \
-            (SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1))").await?;
-        each(c, &self.wallets, "INSERT INTO wallet (user_id, balance) \
+        self.disowned
+            .run(
+                c,
+                "INSERT INTO disowned_order (id, timetable_id) \
+            SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each(?1)",
+            )
+            .await?;
+        self.blocked
+            .run(
+                c,
+                "INSERT OR IGNORE INTO blocked_seat (timetable_id, seat) \
+            SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1)",
+            )
+            .await?;
+        self.unblocked
+            .run(
+                c,
+                "DELETE FROM blocked_seat WHERE (timetable_id, seat) IN \
+            (SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1))",
+            )
+            .await?;
+        self.wallets
+            .run(
+                c,
+                "INSERT INTO wallet (user_id, balance) \
             SELECT unhex(value ->> 0), value ->> 1 FROM json_each(?1) WHERE true \
-            ON CONFLICT (user_id) DO UPDATE SET balance = excluded.balance").await?;
-        each(c, &self.transfers, "INSERT INTO transfer (user_id, seq, at, debit, credit, amount, cause, cause_id) \
+            ON CONFLICT (user_id) DO UPDATE SET balance = excluded.balance",
+            )
+            .await?;
+        self.transfers.run(c, "INSERT INTO transfer (user_id, seq, at, debit, credit, amount, cause, cause_id) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
                    unhex(value ->> 7) FROM json_each(?1)").await?;
-        each(c, &self.prepares, "INSERT INTO prepare (order_id, user_id, timetable_id, amount, state, at) \
+        self.prepares.run(c, "INSERT INTO prepare (order_id, user_id, timetable_id, amount, state, at) \
             SELECT unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5 \
             FROM json_each(?1) WHERE true ON CONFLICT (order_id) DO UPDATE SET state = excluded.state").await?;
-        each(c, &self.keys, "INSERT INTO idempotency (user_id, key, fingerprint, at, order_id, timetable_id, status, body) \
+        self.keys.run(c, "INSERT INTO idempotency (user_id, key, fingerprint, at, order_id, timetable_id, status, body) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), unhex(value ->> 5), \
                    value ->> 6, value ->> 7 FROM json_each(?1) WHERE true \
             ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, at = excluded.at, \
                    order_id = excluded.order_id, timetable_id = excluded.timetable_id, \
                    status = excluded.status, body = excluded.body").await?;
-        each(c, &self.outbox, "INSERT INTO outbox (entity, topic, event_seq, event_id, type, version, at, payload) \
+        self.outbox.run(c, "INSERT INTO outbox (entity, topic, event_seq, event_id, type, version, at, payload) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, \
                    value ->> 6, value ->> 7 FROM json_each(?1)").await?;
         Ok(())
     }
-}
-
-/// Runs a statement over all `rows`, or not at all if there are none.
-async fn each<T: Serialize>(
-    connection: &mut SqliteConnection,
-    rows: &[T],
-    sql: &'static str,
-) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(sql).bind(json(rows)?).execute(connection).await?;
-    Ok(())
 }
 
 /// A parameter for `json_each`.

@@ -10,8 +10,7 @@ use super::SqliteStore;
 use super::commit::{hex, json};
 use crate::domain::account::{Account, KeyHash, KeyState, Keys, Prepare, PrepareState};
 use crate::domain::ids::{
-    Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId,
-    UserId,
+    Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
 };
 use crate::domain::money::Money;
 use crate::domain::order::{Method, Order, OrderStatus, PricedSeat, PricedSeats};
@@ -75,7 +74,9 @@ impl SqliteStore {
         let rows = sqlx::query("SELECT DISTINCT timetable_id FROM hold")
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(|row| Ok(TimetableId(row.try_get(0)?))).collect()
+        rows.iter()
+            .map(|row| Ok(TimetableId(row.try_get(0)?)))
+            .collect()
     }
 
     /// Accounts whose money is set aside for orders of unknown outcome.
@@ -104,7 +105,13 @@ impl SqliteStore {
         .fetch_all(&self.readers)
         .await?;
         rows.iter()
-            .map(|row| Ok((TimetableId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?)))
+            .map(|row| {
+                Ok((
+                    TimetableId(row.try_get(0)?),
+                    row.try_get(1)?,
+                    row.try_get(2)?,
+                ))
+            })
             .collect()
     }
 
@@ -125,7 +132,8 @@ impl SqliteStore {
         .bind(key)
         .fetch_optional(&self.readers)
         .await?;
-        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .transpose()
     }
 
     /// Forgets keys whose answers need not be repeated any more, at most
@@ -217,7 +225,11 @@ async fn load_timetable(
             .map(|row| Ok(SeatIndex(row.try_get(0)?)))
             .collect::<Result<_, StoreError>>()?,
     };
-    Ok(Loaded { state, stamp, last_event_seq: last.unwrap_or(0).cast_unsigned() })
+    Ok(Loaded {
+        state,
+        stamp,
+        last_event_seq: last.unwrap_or(0).cast_unsigned(),
+    })
 }
 
 fn hold(row: &SqliteRow) -> Result<Hold, StoreError> {
@@ -262,7 +274,10 @@ pub(super) fn seats(text: &str) -> Result<PricedSeats, StoreError> {
         serde_json::from_str(text).map_err(|e| StoreError::Unreadable(e.to_string()))?;
     Ok(seats
         .into_iter()
-        .map(|(seat, price)| PricedSeat { seat: SeatIndex(seat), price })
+        .map(|(seat, price)| PricedSeat {
+            seat: SeatIndex(seat),
+            price,
+        })
         .collect())
 }
 
@@ -283,8 +298,10 @@ async fn load_accounts(
 ) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
     let ids: Vec<String> = users.iter().map(|user| hex(user.0)).collect();
     let ids = json(&ids)?;
-    let mut accounts: HashMap<Uuid, AccountRows> =
-        users.iter().map(|user| (user.0, AccountRows::default())).collect();
+    let mut accounts: HashMap<Uuid, AccountRows> = users
+        .iter()
+        .map(|user| (user.0, AccountRows::default()))
+        .collect();
     let versions = sqlx::query(
         "SELECT id, epoch, activation, seq FROM json_each(?1) \
          JOIN entity ON entity.id = unhex(value) AND entity.kind = 'account'",
@@ -304,7 +321,14 @@ async fn load_accounts(
         .into_iter()
         .map(|(id, rows)| {
             let state = Account::restore(rows.balance, rows.prepared, rows.settled, rows.keys);
-            (UserId(id), Loaded { state, stamp: rows.stamp, last_event_seq: 0 })
+            (
+                UserId(id),
+                Loaded {
+                    state,
+                    stamp: rows.stamp,
+                    last_event_seq: 0,
+                },
+            )
         })
         .collect())
 }
@@ -332,7 +356,12 @@ async fn read_prepares(
              SELECT order_id FROM prepare WHERE user_id = unhex(wanted.value) \
              AND state <> 'prepared' ORDER BY order_id DESC LIMIT ?2)",
     );
-    for row in settled.bind(ids).bind(SETTLED_LOADED_MAX).fetch_all(&mut *c).await? {
+    for row in settled
+        .bind(ids)
+        .bind(SETTLED_LOADED_MAX)
+        .fetch_all(&mut *c)
+        .await?
+    {
         let state = match row.try_get::<&str, _>(2)? {
             "posted" => PrepareState::Posted,
             _ => PrepareState::Void,
@@ -367,7 +396,9 @@ async fn read_keys(
         let hash = KeyHash::of(row.try_get(1)?);
         let fingerprint = row.try_get::<i64, _>(2)?.cast_unsigned();
         let at = Timestamp(row.try_get(3)?);
-        account(accounts, &row)?.keys.restore(hash, fingerprint, at, state);
+        account(accounts, &row)?
+            .keys
+            .restore(hash, fingerprint, at, state);
     }
     Ok(())
 }

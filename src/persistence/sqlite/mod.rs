@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use sqlx::ConnectOptions;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::ConnectOptions;
 use tokio::sync::Mutex;
 
 use super::StoreError;
@@ -68,7 +68,10 @@ impl SqliteStore {
             .acquire_timeout(Duration::from_millis(READER_WAIT_MAX_MS))
             .connect_with(options.read_only(true))
             .await?;
-        Ok(Self { readers, writer: Arc::new(Mutex::new(writer)) })
+        Ok(Self {
+            readers,
+            writer: Arc::new(Mutex::new(writer)),
+        })
     }
 
     /// Opens an existing file for reading only, beside a live server or after
@@ -99,7 +102,8 @@ impl SqliteStore {
             let mut connection = writer.lock().await;
             run_transaction(&mut connection, work).await
         });
-        task.await.unwrap_or_else(|_| Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
+        task.await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
     }
 
     /// Closes the connections; the last one checkpoints the WAL.
@@ -107,14 +111,13 @@ impl SqliteStore {
         self.readers.close().await;
         let mut writer = self.writer.lock().await;
         // Best effort: the WAL is replayed at the next open otherwise.
-        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await;
+        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut *writer)
+            .await;
     }
 }
 
-async fn run_transaction<T, F>(
-    connection: &mut SqliteConnection,
-    work: F,
-) -> Result<T, StoreError>
+async fn run_transaction<T, F>(connection: &mut SqliteConnection, work: F) -> Result<T, StoreError>
 where
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>>,
 {
@@ -137,13 +140,17 @@ where
 /// Begins a writing transaction. If the one before it panicked, it is still
 /// open: then it is rolled back first.
 async fn begin(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await;
+    let begun = sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut *connection)
+        .await;
     if let Err(error) = begun {
         if !error.to_string().contains("within a transaction") {
             return Err(error.into());
         }
         rollback(connection).await;
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+        sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
@@ -172,7 +179,9 @@ fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
 /// # Errors
 /// If it isn't one.
 pub fn file_of(url: &str) -> Result<PathBuf, StoreError> {
-    Ok(SqliteConnectOptions::from_str(url)?.get_filename().to_path_buf())
+    Ok(SqliteConnectOptions::from_str(url)?
+        .get_filename()
+        .to_path_buf())
 }
 
 /// The folder of the file behind a `sqlite://` url.
@@ -180,7 +189,10 @@ pub fn file_of(url: &str) -> Result<PathBuf, StoreError> {
 /// # Errors
 /// If the url isn't one.
 pub fn folder_of(url: &str) -> Result<PathBuf, StoreError> {
-    Ok(file_of(url)?.parent().unwrap_or(Path::new(".")).to_path_buf())
+    Ok(file_of(url)?
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_path_buf())
 }
 
 /// Sorts SQLite's result codes (<https://www.sqlite.org/rescode.html>).
@@ -204,7 +216,12 @@ pub(crate) fn classify(error: &dyn sqlx::error::DatabaseError) -> Option<StoreEr
         }
         (IOERR, _) => Some(StoreError::Broken(own())),
         (CONSTRAINT, _) => {
-            let constraint = error.message().rsplit(": ").next().unwrap_or_default().to_owned();
+            let constraint = error
+                .message()
+                .rsplit(": ")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             Some(StoreError::Constraint { constraint })
         }
         _ => None,

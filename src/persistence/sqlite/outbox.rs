@@ -83,8 +83,10 @@ impl SqliteStore {
         events: &[Envelope],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let keys: Vec<_> =
-            events.iter().map(|e| (hex(e.entity), e.topic.clone(), e.event_seq)).collect();
+        let keys: Vec<_> = events
+            .iter()
+            .map(|e| (hex(e.entity), e.topic.clone(), e.event_seq))
+            .collect();
         let keys = json(&keys)?;
         self.transaction(move |connection| {
             Box::pin(async move {
@@ -124,7 +126,9 @@ impl SqliteStore {
                 let mut tickets = Vec::new();
                 let mut taken = 0;
                 for (event, wanted) in &events {
-                    let mark = marks.entry((event.entity, event.topic.clone())).or_default();
+                    let mark = marks
+                        .entry((event.entity, event.topic.clone()))
+                        .or_default();
                     if event.event_seq > *mark + 1 {
                         continue;
                     }
@@ -175,7 +179,15 @@ async fn insert_tickets(
 ) -> Result<(), StoreError> {
     let rows: Vec<_> = tickets
         .iter()
-        .map(|t| (hex(t.id), hex(t.order), t.seat, hex(t.timetable), hex(t.user)))
+        .map(|t| {
+            (
+                hex(t.id),
+                hex(t.order),
+                t.seat,
+                hex(t.timetable),
+                hex(t.user),
+            )
+        })
         .collect();
     sqlx::query(
         "INSERT INTO ticket (id, order_id, seat, timetable_id, user_id, kid, status, issued_at) \
@@ -198,8 +210,10 @@ async fn save_marks(
     consumer: &str,
     marks: &Marks,
 ) -> Result<(), StoreError> {
-    let rows: Vec<_> =
-        marks.iter().map(|((entity, topic), mark)| (hex(*entity), topic.clone(), *mark)).collect();
+    let rows: Vec<_> = marks
+        .iter()
+        .map(|((entity, topic), mark)| (hex(*entity), topic.clone(), *mark))
+        .collect();
     sqlx::query(
         "INSERT INTO consumer_mark (consumer, entity, topic, event_seq) \
          SELECT ?2, unhex(value ->> 0), value ->> 1, value ->> 2 FROM json_each(?1) WHERE true \

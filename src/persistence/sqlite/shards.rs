@@ -81,6 +81,54 @@ impl SqliteStore {
         .await
     }
 
+    /// The newest key of a purpose: its name and its private form.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn signing_key(
+        &self,
+        purpose: &str,
+    ) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+        let row = sqlx::query(
+            "SELECT kid, private FROM signing_key WHERE purpose = ?1 \
+             ORDER BY created_at DESC LIMIT 1",
+        )
+        .bind(purpose)
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .transpose()
+    }
+
+    /// Stores a key. When this returns, it is on disk.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn add_signing_key(
+        &self,
+        purpose: &'static str,
+        kid: String,
+        private: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.transaction(move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "INSERT INTO signing_key (purpose, kid, private, created_at) \
+                     VALUES (?1, ?2, ?3, ?4)",
+                )
+                .bind(purpose)
+                .bind(kid)
+                .bind(private)
+                .bind(now.0)
+                .execute(connection)
+                .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Notes that `node` lives at `now`: deadlines up to here were the owner's
     /// to keep, later ones get a grace after a restart.
     ///

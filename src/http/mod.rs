@@ -1,0 +1,118 @@
+//! The HTTP interface. `router.rs` has all routes on one page; each family has
+//! a file of handlers that extract, ask, and map.
+
+pub mod accounts;
+pub mod auth;
+pub mod code;
+pub mod cors;
+pub mod edge;
+pub mod error;
+pub mod extract;
+pub mod failed_sign_ins;
+pub mod hold_token;
+pub mod holds;
+pub mod idempotency;
+mod json;
+pub mod live;
+pub mod ops;
+pub mod orders;
+pub mod pages;
+pub mod password;
+pub mod problems;
+pub mod queue_pass;
+pub mod rates;
+pub mod router;
+pub mod schema;
+pub mod seats;
+pub mod sockets;
+pub mod tickets;
+pub mod tokens;
+pub mod wallet;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+
+/// How long a client may take to send the head of a request.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+
+/// How long requests under way may take once the server is to end.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// How long to wait after accepting failed for want of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `app` on `listener` until `shutdown`; then takes no more
+/// connections, answers what is under way, and returns.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(app.config.http.connections_max as usize));
+    let router = router::router(Arc::clone(&app));
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX);
+    server.http2().timer(TokioTimer::new());
+    let connections = GracefulShutdown::new();
+    tokio::pin!(shutdown);
+    loop {
+        let stream = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = &mut shutdown => break,
+        };
+        let (stream, place) = stream;
+        let service = TowerToHyperService::new(router.clone());
+        let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let connection = connections.watch(connection.into_owned());
+        tokio::spawn(async move {
+            // A client that breaks off is its own affair.
+            let _ = connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    app.shutdown.send_replace(true);
+    let _ = tokio::time::timeout(DRAIN_MAX, connections.shutdown()).await;
+    Ok(())
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (
+    tokio::net::TcpStream,
+    Option<tokio::sync::OwnedSemaphorePermit>,
+) {
+    // Never closed, so that there is always a place at last.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Small answers must not wait for more to come.
+                let _ = stream.set_nodelay(true);
+                return (stream, place);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

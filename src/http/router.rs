@@ -1,0 +1,75 @@
+//! All routes on one page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::edge::EdgeLayer;
+use super::extract::BodyDeadline;
+use super::{accounts, holds, live, ops, orders, pages, seats, tickets, wallet};
+use crate::app::App;
+
+/// Under which all calls of the API are.
+const BASE: &str = "/api/v1";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Onsale", description = "The ticketing backend for the minute a sale opens."),
+    modifiers(&Bearer)
+)]
+struct Document;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT")
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(scheme));
+    }
+}
+
+fn api() -> OpenApiRouter<Arc<App>> {
+    let v1 = OpenApiRouter::new()
+        .merge(accounts::routes())
+        .merge(seats::routes())
+        .merge(seats::admin_routes())
+        .merge(live::routes())
+        .merge(holds::routes())
+        .merge(orders::routes())
+        .merge(wallet::routes())
+        .merge(tickets::routes());
+    OpenApiRouter::with_openapi(Document::openapi()).nest(BASE, v1)
+}
+
+/// The whole service.
+pub fn router(app: Arc<App>) -> Router {
+    let (api, document) = api().split_for_parts();
+    let edge = EdgeLayer::new(&app.config.http);
+    let document = document.to_pretty_json().unwrap_or_default();
+    api.merge(ops::router())
+        .merge(pages::router())
+        .merge(pages::docs(document))
+        .with_state(app)
+        .layer(edge)
+}
+
+/// The OpenAPI document as JSON.
+#[must_use]
+pub fn openapi_json() -> String {
+    let (_, document) = api().split_for_parts();
+    document.to_pretty_json().unwrap_or_default()
+}
+
+impl BodyDeadline for Arc<App> {
+    fn body_timeout(&self) -> Duration {
+        self.config.http.body_timeout()
+    }
+}

@@ -1,0 +1,346 @@
+//! The accounts, some hundred at a time: their journals, and their rows against
+//! them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures_util::TryStreamExt as _;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+use uuid::Uuid;
+
+use super::account_replay::{AccountReplay, KeyFact, Outcome, PrepareFact, TransferFact};
+use super::journal::{AccountPages, Chain};
+use super::progress::Progress;
+use super::report::{Book, Rule};
+use crate::domain::account::{Event, PrepareState, stable_hash};
+use crate::domain::ids::{OrderId, UserId};
+use crate::persistence::StoreError;
+
+/// How many accounts are compared with their rows in one go.
+const CHUNK_ACCOUNTS: usize = 512;
+
+/// With so many bytes of events in hand, fewer.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// The primary keys of the rows of one chunk: above the first, up to the
+/// second.
+type Range = (Vec<u8>, Vec<u8>);
+
+/// Above every id.
+const END: [u8; 17] = [0xff; 17];
+
+/// Audits all accounts. In memory is one chunk of them at a time.
+pub(super) async fn audit(
+    c: &mut SqliteConnection,
+    book: &mut Book,
+    progress: &mut Progress,
+) -> Result<(), StoreError> {
+    let mut pages = AccountPages::new();
+    let mut chunk = Chunk::default();
+    let mut bytes = 0;
+    let mut from = Vec::new();
+    while let Some(row) = pages.next(c).await? {
+        let is_full = chunk.accounts.len() >= CHUNK_ACCOUNTS || bytes >= CHUNK_BYTES;
+        if is_full
+            && let Some(last) = chunk.accounts.keys().next_back().copied()
+            && last != row.entity
+        {
+            let upto = last.as_bytes().to_vec();
+            chunk.compare(c, (from, upto.clone()), book).await?;
+            (chunk, bytes, from) = (Chunk::default(), 0, upto);
+        }
+        bytes += row.bytes();
+        let account = chunk.account(row.entity);
+        for (seq, at, event) in account.chain.link::<Event>(&row, book) {
+            account.replay.apply(seq, at, &event, book);
+        }
+        progress.tick(1);
+    }
+    chunk.compare(c, (from, END.to_vec()), book).await
+}
+
+/// One account while it is audited.
+struct Facts {
+    chain: Chain,
+    replay: AccountReplay,
+    version: Option<(i64, i64, i64, i64)>,
+    balance: Option<i64>,
+    moved: i128,
+    transfers: usize,
+    set_aside: i128,
+    prepares: usize,
+}
+
+impl Facts {
+    fn new(user: UserId) -> Self {
+        Self {
+            chain: Chain::new(user.into()),
+            replay: AccountReplay::new(user),
+            version: None,
+            balance: None,
+            moved: 0,
+            transfers: 0,
+            set_aside: 0,
+            prepares: 0,
+        }
+    }
+
+    /// Compares with the journal, if that could be read.
+    fn expect(&self, book: &mut Book, rule: Rule, holds: bool, finding: impl FnOnce() -> String) {
+        if self.chain.is_whole() {
+            book.expect(rule, holds, finding);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Chunk {
+    accounts: BTreeMap<Uuid, Facts>,
+}
+
+impl Chunk {
+    fn account(&mut self, id: Uuid) -> &mut Facts {
+        self.accounts
+            .entry(id)
+            .or_insert_with(|| Facts::new(UserId(id)))
+    }
+
+    async fn compare(
+        &mut self,
+        c: &mut SqliteConnection,
+        range: Range,
+        book: &mut Book,
+    ) -> Result<(), StoreError> {
+        self.versions(c, &range).await?;
+        self.wallets(c, &range).await?;
+        self.transfers(c, &range, book).await?;
+        self.prepares(c, &range, book).await?;
+        self.keys(c, &range, book).await?;
+        for (user, facts) in &self.accounts {
+            facts.chain.end(facts.version, book);
+            conclude(UserId(*user), facts, book);
+        }
+        Ok(())
+    }
+
+    async fn versions(
+        &mut self,
+        c: &mut SqliteConnection,
+        (from, upto): &Range,
+    ) -> Result<(), StoreError> {
+        let mut rows = sqlx::query(
+            "SELECT id, epoch, activation, seq, shard FROM entity \
+             WHERE kind = 'account' AND id > ?1 AND id <= ?2",
+        )
+        .bind(from)
+        .bind(upto)
+        .fetch(c);
+        while let Some(row) = rows.try_next().await? {
+            self.account(row.try_get(0)?).version = Some((
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+                row.try_get(4)?,
+            ));
+        }
+        Ok(())
+    }
+
+    async fn wallets(
+        &mut self,
+        c: &mut SqliteConnection,
+        (from, upto): &Range,
+    ) -> Result<(), StoreError> {
+        let mut rows =
+            sqlx::query("SELECT user_id, balance FROM wallet WHERE user_id > ?1 AND user_id <= ?2")
+                .bind(from)
+                .bind(upto)
+                .fetch(c);
+        while let Some(row) = rows.try_next().await? {
+            self.account(row.try_get(0)?).balance = Some(row.try_get(1)?);
+        }
+        Ok(())
+    }
+
+    async fn transfers(
+        &mut self,
+        c: &mut SqliteConnection,
+        (from, upto): &Range,
+        book: &mut Book,
+    ) -> Result<(), StoreError> {
+        let mut rows = sqlx::query(
+            "SELECT user_id, seq, at, debit, credit, amount, cause, cause_id FROM transfer \
+             WHERE user_id > ?1 AND user_id <= ?2 ORDER BY user_id, seq",
+        )
+        .bind(from)
+        .bind(upto)
+        .fetch(c);
+        while let Some(row) = rows.try_next().await? {
+            let user: Uuid = row.try_get(0)?;
+            let transfer = TransferFact {
+                seq: row.try_get(1)?,
+                at: row.try_get(2)?,
+                debit: row.try_get(3)?,
+                credit: row.try_get(4)?,
+                amount: row.try_get(5)?,
+                cause: row.try_get(6)?,
+                cause_id: row.try_get(7)?,
+            };
+            let facts = self.account(user);
+            let wallet = format!("wallet:{user}");
+            let amount = i128::from(transfer.amount);
+            match (transfer.debit == wallet, transfer.credit == wallet) {
+                (false, true) => facts.moved += amount,
+                (true, false) => facts.moved -= amount,
+                (true, true) | (false, false) => book.found(Rule::BalanceIsTransfers, || {
+                    format!(
+                        "transfer {} of user {user} doesn't move its wallet",
+                        transfer.seq
+                    )
+                }),
+            }
+            let expected = facts.replay.transfers.remove(&transfer.seq);
+            facts.transfers += 1;
+            facts.expect(
+                book,
+                Rule::LedgerMatchesJournal,
+                expected.as_ref() == Some(&transfer),
+                || format!("user {user} has {transfer:?}, in the journal {expected:?}"),
+            );
+        }
+        Ok(())
+    }
+
+    async fn prepares(
+        &mut self,
+        c: &mut SqliteConnection,
+        (from, upto): &Range,
+        book: &mut Book,
+    ) -> Result<(), StoreError> {
+        let mut rows = sqlx::query(
+            "SELECT user_id, order_id, timetable_id, amount, state, at FROM prepare \
+             WHERE user_id > ?1 AND user_id <= ?2",
+        )
+        .bind(from)
+        .bind(upto)
+        .fetch(c);
+        while let Some(row) = rows.try_next().await? {
+            let order = OrderId(row.try_get(1)?);
+            let prepare = PrepareFact {
+                timetable: row.try_get(2)?,
+                amount: row.try_get(3)?,
+                state: match row.try_get::<&str, _>(4)? {
+                    "prepared" => PrepareState::Prepared,
+                    "posted" => PrepareState::Posted,
+                    _ => PrepareState::Void,
+                },
+                at: row.try_get(5)?,
+            };
+            let facts = self.account(row.try_get(0)?);
+            if prepare.state == PrepareState::Prepared {
+                facts.set_aside += i128::from(prepare.amount);
+            }
+            facts.prepares += 1;
+            let expected = facts.replay.prepares.remove(&order);
+            facts.expect(
+                book,
+                Rule::LedgerMatchesJournal,
+                expected.as_ref() == Some(&prepare),
+                || format!("order {order} has {prepare:?}, in the journal {expected:?}"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Keys are forgotten after a while, so that those of the journal need not
+    /// be there.
+    async fn keys(
+        &mut self,
+        c: &mut SqliteConnection,
+        (from, upto): &Range,
+        book: &mut Book,
+    ) -> Result<(), StoreError> {
+        let mut rows = sqlx::query(
+            "SELECT user_id, key, fingerprint, at, order_id, timetable_id, status, body \
+             FROM idempotency WHERE user_id > ?1 AND user_id <= ?2",
+        )
+        .bind(from)
+        .bind(upto)
+        .fetch(c);
+        while let Some(row) = rows.try_next().await? {
+            let user: Uuid = row.try_get(0)?;
+            let key: String = row.try_get(1)?;
+            let order: Option<Uuid> = row.try_get(4)?;
+            let timetable: Option<Uuid> = row.try_get(5)?;
+            let status: Option<u16> = row.try_get(6)?;
+            let body: Option<&str> = row.try_get(7)?;
+            let outcome = match (order, timetable, status, body) {
+                (Some(order), Some(_), None, None) => Some(Outcome::Order(order)),
+                (None, None, Some(status), Some(body)) => Some(Outcome::Answer {
+                    status,
+                    body: Some(stable_hash(body.as_bytes())),
+                }),
+                _ => None,
+            };
+            book.expect(Rule::OneOutcome, outcome.is_some(), || {
+                format!("key {key:?} of user {user}: order {order:?}, status {status:?}")
+            });
+            let Some(outcome) = outcome else { continue };
+            let fact = KeyFact {
+                fingerprint: row.try_get(2)?,
+                at: row.try_get(3)?,
+                outcome,
+            };
+            let facts = self.account(user);
+            let is_the_same = facts
+                .replay
+                .keys
+                .get(&key)
+                .is_some_and(|told| told.allows(&fact));
+            facts.expect(book, Rule::KeysMatchJournal, is_the_same, || {
+                format!("key {key:?} of user {user} is {fact:?}, the journal says otherwise")
+            });
+        }
+        Ok(())
+    }
+}
+
+/// All rows of the account were read.
+fn conclude(user: UserId, facts: &Facts, book: &mut Book) {
+    let Facts {
+        balance,
+        moved,
+        set_aside,
+        replay,
+        ..
+    } = facts;
+    let has = balance.map_or("no wallet".to_owned(), |balance| {
+        format!("a balance of {balance}")
+    });
+    if balance.is_some() || facts.transfers > 0 {
+        let is_right = i128::from(balance.unwrap_or(0)) == *moved && *moved >= 0;
+        book.expect(Rule::BalanceIsTransfers, is_right, || {
+            format!("user {user} has {has}, the transfers sum to {moved}")
+        });
+        let told = replay.balance;
+        let is_told = balance.map(i128::from) == Some(told);
+        facts.expect(book, Rule::LedgerMatchesJournal, is_told, || {
+            format!("user {user} has {has}, by the journal it is {told}")
+        });
+    }
+    if facts.prepares > 0 {
+        let balance = i128::from(balance.unwrap_or(0));
+        book.expect(Rule::PreparedWithinBalance, *set_aside <= balance, || {
+            format!("user {user} has {balance}, and {set_aside} of it set aside")
+        });
+    }
+    let lost: HashMap<&str, usize> = HashMap::from([
+        ("transfers", replay.transfers.len()),
+        ("prepares", replay.prepares.len()),
+    ]);
+    for (what, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
+        facts.expect(book, Rule::LedgerMatchesJournal, false, || {
+            format!("user {user} lacks {count} {what} that are in the journal")
+        });
+    }
+}

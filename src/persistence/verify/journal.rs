@@ -1,0 +1,227 @@
+//! Reading the journal in order, and whether it is whole.
+
+use std::collections::VecDeque;
+
+use serde::de::DeserializeOwned;
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use uuid::Uuid;
+
+use super::report::{Book, Rule};
+use crate::domain::ids::{EntityId, Seq};
+use crate::domain::time::Timestamp;
+use crate::persistence::StoreError;
+
+/// How many rows of the journal are read in one go.
+const PAGE_ROWS: usize = 512;
+
+/// A row of the journal.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) entity: Uuid,
+    first_seq: i64,
+    last_seq: i64,
+    version: Version,
+    events: Vec<u8>,
+}
+
+/// Epoch and activation; they are compared in that order.
+type Version = (i64, i64);
+
+/// The columns of [`Row`], in its order.
+macro_rules! columns {
+    () => {
+        "entity, first_seq, last_seq, epoch, activation, events"
+    };
+}
+
+/// The journal of one timetable.
+pub(super) const OF_TIMETABLE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM journal WHERE entity = ?1 AND kind = 'timetable' ORDER BY first_seq"
+);
+
+const OF_ACCOUNTS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM journal WHERE kind = 'account' \
+       AND (entity, kind, first_seq) > (?1, 'account', ?2) \
+     ORDER BY entity, kind, first_seq LIMIT ?3"
+);
+
+impl Row {
+    pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            entity: row.try_get(0)?,
+            first_seq: row.try_get(1)?,
+            last_seq: row.try_get(2)?,
+            version: (row.try_get(3)?, row.try_get(4)?),
+            events: row.try_get(5)?,
+        })
+    }
+
+    /// How many bytes of events it has.
+    pub(super) fn bytes(&self) -> usize {
+        self.events.len()
+    }
+}
+
+/// The journal of all accounts, entity by entity, page by page: between two
+/// rows the connection is free for other reads of the same snapshot.
+#[derive(Debug)]
+pub(super) struct AccountPages {
+    after: (Uuid, i64),
+    page: VecDeque<Row>,
+    is_last: bool,
+}
+
+impl AccountPages {
+    pub(super) fn new() -> Self {
+        Self {
+            after: (Uuid::nil(), i64::MIN),
+            page: VecDeque::new(),
+            is_last: false,
+        }
+    }
+
+    pub(super) async fn next(
+        &mut self,
+        connection: &mut SqliteConnection,
+    ) -> Result<Option<Row>, StoreError> {
+        if self.page.is_empty() && !self.is_last {
+            let rows = sqlx::query(OF_ACCOUNTS)
+                .bind(self.after.0)
+                .bind(self.after.1)
+                .bind(PAGE_ROWS as i64)
+                .fetch_all(connection)
+                .await?;
+            self.is_last = rows.len() < PAGE_ROWS;
+            self.page = rows.iter().map(Row::read).collect::<Result<_, _>>()?;
+            if let Some(last) = self.page.back() {
+                self.after = (last.entity, last.first_seq);
+            }
+        }
+        Ok(self.page.pop_front())
+    }
+}
+
+/// The journal of one entity, as far as it was read.
+#[derive(Debug)]
+pub(super) struct Chain {
+    entity: EntityId,
+    last_seq: i64,
+    version: Version,
+    is_whole: bool,
+}
+
+impl Chain {
+    pub(super) fn new(entity: EntityId) -> Self {
+        Self {
+            entity,
+            last_seq: 0,
+            version: (0, 0),
+            is_whole: true,
+        }
+    }
+
+    /// Whether all was readable so far: only then is the state that it leads to
+    /// worth comparing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// The events of the next row. None after a hole: nobody knows the state
+    /// that they happened to.
+    pub(super) fn link<E: DeserializeOwned>(
+        &mut self,
+        row: &Row,
+        book: &mut Book,
+    ) -> Vec<(Seq, Timestamp, E)> {
+        let Row {
+            first_seq,
+            last_seq,
+            ..
+        } = *row;
+        book.expect(Rule::EpochsNeverGoBack, row.version >= self.version, || {
+            format!(
+                "{} was written by epoch and activation {:?} after {:?}",
+                self.at(first_seq, last_seq),
+                row.version,
+                self.version
+            )
+        });
+        self.version = self.version.max(row.version);
+        let follows = first_seq == self.last_seq.saturating_add(1) && last_seq >= first_seq;
+        book.expect(Rule::JournalIsWhole, follows, || {
+            format!(
+                "{} comes after seq {}",
+                self.at(first_seq, last_seq),
+                self.last_seq
+            )
+        });
+        self.last_seq = last_seq;
+        let events = decode(row);
+        if let Err(problem) = &events {
+            book.found(Rule::JournalIsWhole, || {
+                format!("{} {problem}", self.at(first_seq, last_seq))
+            });
+        }
+        self.is_whole &= follows && events.is_ok();
+        events.ok().filter(|_| self.is_whole).unwrap_or_default()
+    }
+
+    /// Nothing more is in the journal; the entity's row says `stored`: epoch,
+    /// activation, seq and shard.
+    pub(super) fn end(&self, stored: Option<(i64, i64, i64, i64)>, book: &mut Book) {
+        if stored.is_none() && self.last_seq == 0 {
+            return;
+        }
+        let (epoch, activation) = self.version;
+        let shard = i64::from(self.entity.shard().0);
+        let journal = (epoch, activation, self.last_seq, shard);
+        book.expect(Rule::VersionMatchesJournal, stored == Some(journal), || {
+            format!(
+                "{} {} has epoch, activation, seq and shard {stored:?}, its journal {journal:?}",
+                self.entity.kind.as_str(),
+                self.entity.id
+            )
+        });
+    }
+
+    fn at(&self, first: i64, last: i64) -> String {
+        let EntityId { kind, id } = self.entity;
+        format!(
+            "the journal of {} {id} from seq {first} to {last}",
+            kind.as_str()
+        )
+    }
+}
+
+/// All events of a row. Each decision has at least one, so that their numbers
+/// have no hole.
+fn decode<E: DeserializeOwned>(row: &Row) -> Result<Vec<(Seq, Timestamp, E)>, String> {
+    let mut events: Vec<(Seq, Timestamp, E)> = Vec::new();
+    let mut rest = row.events.as_slice();
+    while !rest.is_empty() {
+        let (event, after) = postcard::take_from_bytes::<(Seq, Timestamp, E)>(rest)
+            .map_err(|error| format!("is unreadable: {error}"))?;
+        rest = after;
+        let last = events
+            .last()
+            .map_or(row.first_seq.wrapping_sub(1), |(seq, ..)| {
+                seq.0.cast_signed()
+            });
+        let seq = event.0.0.cast_signed();
+        let first_is_right = !events.is_empty() || seq == row.first_seq;
+        if !first_is_right || (seq != last && seq != last.wrapping_add(1)) {
+            return Err(format!("has seq {seq} after {last}"));
+        }
+        events.push(event);
+    }
+    match events.last() {
+        Some((seq, ..)) if seq.0.cast_signed() == row.last_seq => Ok(events),
+        Some((seq, ..)) => Err(format!("ends at seq {}", seq.0)),
+        None => Err("is empty".to_owned()),
+    }
+}

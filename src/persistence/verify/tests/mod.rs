@@ -1,0 +1,452 @@
+//! Stores that real machines and the real commit have made.
+
+mod clean;
+mod tampered;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Report, audit};
+use crate::domain::account::{self, Account, KeyClaim, KeyHash};
+use crate::domain::decision::{Machine, step};
+use crate::domain::ids::{
+    Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, PerformanceId, Seq, Stamp,
+    TimetableId, UserId, with_shard,
+};
+use crate::domain::layout::{Layout, SectionShape, SectionSpec};
+use crate::domain::money::{Currency, Money};
+use crate::domain::plan::{Grade, GradeIndex, Limits, Plan};
+use crate::domain::seat::SeatIndex;
+use crate::domain::time::{Millis, Timestamp};
+use crate::domain::timetable::{self, Choice, Timetable};
+use crate::persistence::batch::{Contribution, Persisted};
+use crate::persistence::sqlite::SqliteStore;
+use crate::persistence::sqlite::commit::Verdict;
+use crate::persistence::sqlite::outbox::NewTicket;
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+const PRICE: i64 = 1_000;
+const SEATS: u32 = 20;
+
+/// An entity with its version, as its actor would have it.
+struct Live<M> {
+    machine: M,
+    entity: EntityId,
+    epoch: Epoch,
+    seq: Seq,
+    stored: Stamp,
+    events: u64,
+    waiting: Option<Contribution>,
+}
+
+impl<M: Persisted> Live<M> {
+    fn new(machine: M, entity: impl Into<EntityId>, epoch: Epoch) -> Self {
+        let (seq, stored) = (Seq(0), Stamp::default());
+        Self {
+            machine,
+            entity: entity.into(),
+            epoch,
+            seq,
+            stored,
+            events: 0,
+            waiting: None,
+        }
+    }
+
+    fn run(&mut self, now: Timestamp, command: M::Command) -> Result<M::Reply, M::Refusal> {
+        let before = self.seq;
+        let done = step(&mut self.machine, &mut self.seq, now, command);
+        if self.seq > before {
+            let after = Stamp {
+                epoch: self.epoch,
+                activation: Activation(1),
+                seq: self.seq,
+            };
+            let entry = self.waiting.get_or_insert_with(|| Contribution {
+                first_seq: before.next(),
+                ..Contribution::new(self.entity, self.stored, after, now)
+            });
+            (entry.after, entry.at) = (after, now);
+            for (seq, event) in done.events.iter().filter(|(_, event)| M::is_durable(event)) {
+                entry.journalise(*seq, now, event);
+                let published = entry.outbox.len();
+                self.machine.record(event, entry);
+                for row in entry.outbox.iter_mut().skip(published) {
+                    self.events += 1;
+                    row.event_seq = self.events;
+                }
+            }
+        }
+        done.outcome
+    }
+
+    fn take(&mut self) -> Option<Contribution> {
+        let contribution = self.waiting.take()?;
+        self.stored = contribution.after;
+        self.machine.settle(self.stored.seq);
+        Some(contribution)
+    }
+}
+
+/// A store with one timetable and two buyers.
+struct World {
+    folder: tempfile::TempDir,
+    store: SqliteStore,
+    show: Live<Timetable>,
+    ann: Live<Account>,
+    bob: Live<Account>,
+}
+
+/// An order of `confirm`.
+struct Bought {
+    id: OrderId,
+    amount: Money,
+}
+
+fn id_of(entity: EntityId) -> Uuid {
+    with_shard(Uuid::now_v7(), entity.shard())
+}
+
+fn seats(indexes: &[u32]) -> Choice {
+    Choice::Seats {
+        seats: indexes.iter().copied().map(SeatIndex).collect(),
+        unknown: vec![],
+    }
+}
+
+fn claim(key: &str) -> KeyClaim {
+    KeyClaim {
+        key: key.to_owned(),
+        hash: KeyHash::of(key),
+        fingerprint: u64::MAX - 5,
+    }
+}
+
+fn specs() -> Vec<SectionSpec> {
+    let shape = SectionShape::Grid {
+        rows: 4,
+        seats_per_row: SEATS / 4,
+    };
+    vec![SectionSpec {
+        name: "F1".to_owned(),
+        shape,
+        x: 0.0,
+        y: 0.0,
+        accessible: false,
+    }]
+}
+
+fn plan() -> Plan {
+    Plan {
+        timetable_id: TimetableId(Uuid::now_v7()),
+        performance_id: PerformanceId(Uuid::now_v7()),
+        layout: Arc::new(Layout::build(&specs()).unwrap()),
+        grades: vec![Grade {
+            name: "R".to_owned(),
+            price: Money(PRICE),
+            max_per_user: None,
+            opens_at: None,
+            closes_at: None,
+        }],
+        grade_of_section: vec![GradeIndex(0)],
+        currency: Currency::KRW,
+        opens_at: Timestamp(0),
+        closes_at: Timestamp(i64::MAX),
+        limits: Limits {
+            max_seats_per_user: 100,
+            ..Limits::default()
+        },
+        withdrawn: false,
+    }
+}
+
+impl World {
+    /// Two buyers with money, nothing sold yet.
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/onsale.db", folder.path().display());
+        let store = SqliteStore::open(&url, 2, true).await.unwrap();
+        let claim = store
+            .claim_all_shards("n".into(), String::new(), NOW)
+            .await
+            .unwrap();
+        let plan = plan();
+        insert_catalogue(&store, &plan).await;
+        let id = plan.timetable_id;
+        let buyer = || {
+            let user = UserId(Uuid::now_v7());
+            Live::new(Account::default(), user, claim.epoch)
+        };
+        let (ann, bob) = (buyer(), buyer());
+        let show = Live::new(Timetable::new(Arc::new(plan)), id, claim.epoch);
+        let mut world = Self {
+            folder,
+            store,
+            show,
+            ann,
+            bob,
+        };
+        for (buyer, key) in [(&mut world.ann, "a"), (&mut world.bob, "b")] {
+            charge(buyer, 50_000, Some(key));
+        }
+        world.commit().await;
+        world
+    }
+
+    /// One that has gone through everything that is built.
+    async fn busy() -> Self {
+        let mut world = Self::new().await;
+        let first = world.hold(true, &[0, 1]);
+        world.commit().await;
+        let bought = world.buy(true, first, "order-1").await;
+        assert_eq!(bought.amount, Money(2 * PRICE));
+        // Held and bought within one contribution.
+        let quick = world.hold(false, &[4]);
+        world.buy(false, quick, "order-2").await;
+        world.publish().await;
+        // A hold that grew, shrank and lives; one that was released, one that
+        // was never written, one that expired in the step of another.
+        let long = world.hold(true, &[6]);
+        world.commit().await;
+        let user = UserId(world.ann.entity.id);
+        let add = timetable::Command::AddSeats {
+            hold: long,
+            user,
+            choice: seats(&[7, 8]),
+        };
+        world.show.run(NOW, add).unwrap();
+        let drop = timetable::Command::DropSeat {
+            hold: long,
+            user,
+            seat: SeatIndex(6),
+        };
+        world.show.run(NOW, drop).unwrap();
+        let late = NOW.plus(Millis::from_secs(299));
+        let given_back = world.hold_at(late, true, &[10]);
+        world.commit().await;
+        world
+            .show
+            .run(
+                late,
+                timetable::Command::Release {
+                    hold: given_back,
+                    user,
+                },
+            )
+            .unwrap();
+        let brief = world.hold_at(late, true, &[10]);
+        world
+            .show
+            .run(late, timetable::Command::Release { hold: brief, user })
+            .unwrap();
+        let order = OrderId(id_of(world.show.entity));
+        world
+            .show
+            .run(late, timetable::Command::Resolve { order })
+            .unwrap();
+        world.commit().await;
+        // `long` expires in the very step that makes this one.
+        world.hold_at(NOW.plus(Millis::from_secs(301)), true, &[7]);
+        let blocks = |seats: &[u32]| seats.iter().copied().map(SeatIndex).collect();
+        let block = timetable::Command::Block {
+            seats: blocks(&[15, 16]),
+        };
+        world.show.run(late, block).unwrap();
+        world.commit().await;
+        world
+            .show
+            .run(
+                late,
+                timetable::Command::Unblock {
+                    seats: blocks(&[15]),
+                },
+            )
+            .unwrap();
+        let timetable = TimetableId(world.show.entity.id);
+        world
+            .bob
+            .run(NOW, account::Command::Void { order, timetable })
+            .unwrap();
+        let (key, body) = (claim("refused"), "{}".to_owned());
+        world
+            .bob
+            .run(
+                NOW,
+                account::Command::Answer {
+                    key,
+                    status: 402,
+                    body,
+                },
+            )
+            .unwrap();
+        world.commit().await;
+        world
+    }
+
+    fn buyer(&mut self, is_ann: bool) -> &mut Live<Account> {
+        if is_ann { &mut self.ann } else { &mut self.bob }
+    }
+
+    fn hold(&mut self, is_ann: bool, places: &[u32]) -> HoldId {
+        self.hold_at(NOW, is_ann, places)
+    }
+
+    fn hold_at(&mut self, now: Timestamp, is_ann: bool, places: &[u32]) -> HoldId {
+        let hold = HoldId(id_of(self.show.entity));
+        let user = UserId(self.buyer(is_ann).entity.id);
+        let choice = seats(places);
+        let command = timetable::Command::Hold {
+            hold,
+            user,
+            choice,
+            under_pass: false,
+        };
+        self.show.run(now, command).unwrap();
+        hold
+    }
+
+    /// The saga of an order, up to the seats being sold.
+    async fn confirm(&mut self, is_ann: bool, hold: HoldId, key: &str) -> Bought {
+        let show = self.show.entity;
+        let (order, payment) = (OrderId(id_of(show)), PaymentId(id_of(show)));
+        let user = UserId(self.buyer(is_ann).entity.id);
+        let open = timetable::Command::OpenOrder {
+            order,
+            payment,
+            hold,
+            user,
+        };
+        let timetable::Reply::Opened(terms) = self.show.run(NOW, open).unwrap() else {
+            panic!("not opened")
+        };
+        self.prepare(is_ann, order, terms.amount, Some(claim(key)));
+        self.commit().await;
+        self.show
+            .run(NOW, timetable::Command::Sell { order })
+            .unwrap();
+        self.commit().await;
+        Bought {
+            id: order,
+            amount: terms.amount,
+        }
+    }
+
+    fn prepare(&mut self, is_ann: bool, order: OrderId, amount: Money, key: Option<KeyClaim>) {
+        let timetable = TimetableId(self.show.entity.id);
+        let prepare = account::Command::Prepare {
+            order,
+            timetable,
+            amount,
+            key,
+        };
+        self.buyer(is_ann).run(NOW, prepare).unwrap();
+    }
+
+    async fn buy(&mut self, is_ann: bool, hold: HoldId, key: &str) -> Bought {
+        let bought = self.confirm(is_ann, hold, key).await;
+        self.buyer(is_ann)
+            .run(NOW, account::Command::Post { order: bought.id })
+            .unwrap();
+        self.commit().await;
+        bought
+    }
+
+    async fn commit(&mut self) {
+        let batch: Vec<_> = [self.show.take(), self.ann.take(), self.bob.take()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let count = batch.len();
+        let verdicts = self.store.commit(Arc::new(batch)).await.unwrap();
+        assert_eq!(verdicts, vec![Verdict::Written; count]);
+    }
+
+    /// The bus: issues tickets and marks the events as published.
+    async fn publish(&self) {
+        let events = self.store.unpublished(100).await.unwrap();
+        let mut wanted = Vec::new();
+        for event in &events {
+            let payload: serde_json::Value = serde_json::from_str(&event.payload).unwrap();
+            let id = |name: &str| payload[name].as_str().unwrap().parse::<Uuid>().unwrap();
+            let seats = payload["seats"].as_array().unwrap();
+            let ticket = |seat: &serde_json::Value| NewTicket {
+                id: Uuid::now_v7(),
+                order: id("order_id"),
+                seat: u32::try_from(seat["seat"].as_u64().unwrap()).unwrap(),
+                timetable: id("timetable_id"),
+                user: id("user_id"),
+            };
+            wanted.push((event.clone(), seats.iter().map(ticket).collect()));
+        }
+        self.store
+            .issue_tickets("tickets", wanted, "kid".to_owned(), NOW)
+            .await
+            .unwrap();
+        self.store.mark_published(&events, NOW).await.unwrap();
+    }
+
+    async fn sql(&self, sql: &'static str) {
+        let done = self.store.transaction(move |c| {
+            Box::pin(async move { Ok(sqlx::raw_sql(sql).execute(c).await?.rows_affected()) })
+        });
+        assert!(done.await.unwrap() > 0, "{sql} changed nothing");
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("onsale.db")
+    }
+
+    async fn audit(&self) -> Report {
+        audit_of(&self.file()).await
+    }
+}
+
+fn charge(buyer: &mut Live<Account>, amount: i64, key: Option<&str>) {
+    let (id, amount, key) = (Uuid::now_v7(), Money(amount), key.map(claim));
+    buyer
+        .run(NOW, account::Command::Charge { id, amount, key })
+        .unwrap();
+}
+
+fn url_of(file: &std::path::Path) -> String {
+    format!("sqlite://{}", file.display())
+}
+
+async fn audit_of(file: &std::path::Path) -> Report {
+    let mut connection = SqliteStore::open_read_only(&url_of(file)).await.unwrap();
+    audit(&mut connection).await.unwrap()
+}
+
+async fn insert_catalogue(store: &SqliteStore, plan: &Plan) {
+    let (venue, performance, timetable) =
+        (Uuid::now_v7(), plan.performance_id.0, plan.timetable_id.0);
+    let sections = serde_json::to_string(&specs()).unwrap();
+    let insert = store.transaction(move |c| {
+        Box::pin(async move {
+            sqlx::query("INSERT INTO venue VALUES (?1, ?1, 'v', 'UTC', ?2, ?3, 0, NULL, NULL)")
+                .bind(venue)
+                .bind(sections)
+                .bind(SEATS)
+                .execute(&mut *c)
+                .await?;
+            sqlx::query(
+                "INSERT INTO performance (id, owner, venue_id, title, category, cast_names, \
+                    description, currency, grades, opens_at, closes_at, limits, draft, created_at) \
+                 VALUES (?1, ?1, ?2, '', '', '[]', '', 'KRW', '[]', 0, 1, '{}', 0, 0)",
+            )
+            .bind(performance)
+            .bind(venue)
+            .execute(&mut *c)
+            .await?;
+            sqlx::query("INSERT INTO timetable VALUES (?1, ?2, 0, 0, 0, NULL, NULL)")
+                .bind(timetable)
+                .bind(performance)
+                .execute(&mut *c)
+                .await?;
+            Ok(())
+        })
+    });
+    insert.await.unwrap();
+}

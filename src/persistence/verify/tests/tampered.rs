@@ -1,0 +1,373 @@
+//! An audit that finds nothing proves nothing, unless it can find.
+
+use super::*;
+
+/// The invariants that an audit found broken, each once, in order.
+fn broken(report: &Report) -> String {
+    let mut names: Vec<&str> = report
+        .checks
+        .iter()
+        .filter(|c| c.found > 0)
+        .map(|c| c.invariant)
+        .collect();
+    names.dedup();
+    names.join(" ")
+}
+
+/// Each tampering, and what it breaks. A row that several conditions speak of
+/// may break several.
+const TAMPERINGS: &[(&str, &str)] = &[
+    // Seats.
+    (
+        "UPDATE sold_seat SET order_id = (SELECT order_id FROM sold_seat WHERE seat = 4) \
+      WHERE seat = 1",
+        "I1",
+    ),
+    (
+        "UPDATE sold_seat SET price = price - 1 WHERE seat = 0",
+        "I1",
+    ),
+    (
+        "UPDATE sold_seat SET user_id = randomblob(16) WHERE seat = 0",
+        "I1",
+    ),
+    ("UPDATE sold_seat SET seat = 9 WHERE seat = 0", "I1"),
+    ("DELETE FROM sold_seat WHERE seat = 4", "I1"),
+    (
+        "INSERT INTO sold_seat SELECT timetable_id, 12, order_id, user_id, price FROM sold_seat \
+      WHERE seat = 0",
+        "I1",
+    ),
+    (
+        "INSERT INTO ticket SELECT x'00', order_id, 12, timetable_id, user_id, kid, status, 0 \
+      FROM ticket LIMIT 1",
+        "I1",
+    ),
+    (
+        "UPDATE ticket SET user_id = (SELECT user_id FROM ticket WHERE seat = 4) WHERE seat = 0",
+        "I1",
+    ),
+    (
+        "INSERT INTO blocked_seat SELECT timetable_id, 14 FROM sold_seat LIMIT 1",
+        "I2",
+    ),
+    ("DELETE FROM blocked_seat", "I2"),
+    (
+        "UPDATE venue SET sections = replace(sections, '4', '3')",
+        "I2",
+    ),
+    // Holds and orders.
+    ("UPDATE hold SET expires_at = expires_at + 1", "I3"),
+    ("UPDATE hold SET seats = '[[0,1000]]'", "I2 I3"),
+    ("DELETE FROM hold", "I3"),
+    (
+        "UPDATE orders SET hold_id = payment_id WHERE amount = 1000",
+        "I3",
+    ),
+    ("DELETE FROM disowned_order", "I3"),
+    (
+        "UPDATE orders SET seats = '[]' WHERE amount = 1000",
+        "I1 I2 I3 I7 I9",
+    ),
+    ("DELETE FROM orders WHERE amount = 1000", "I1 I3 I7 I9"),
+    // Money.
+    (
+        "UPDATE orders SET discount = 1 WHERE amount = 1000",
+        "I3 I7",
+    ),
+    (
+        "UPDATE orders SET amount = amount - 1, subtotal = subtotal - 1 WHERE amount = 1000",
+        "I7 I9",
+    ),
+    (
+        "UPDATE wallet SET balance = balance + 1 WHERE balance = 48000",
+        "I7",
+    ),
+    ("DELETE FROM wallet WHERE balance = 48000", "I7"),
+    (
+        "DELETE FROM transfer WHERE cause = 'order' AND amount = 1000",
+        "I7",
+    ),
+    (
+        "UPDATE transfer SET amount = amount + 1 WHERE cause = 'charge'",
+        "I7",
+    ),
+    (
+        "UPDATE transfer SET credit = debit, debit = credit WHERE cause = 'charge'",
+        "I7",
+    ),
+    (
+        "UPDATE prepare SET state = 'void' WHERE amount = 1000",
+        "I7",
+    ),
+    (
+        "UPDATE prepare SET state = 'prepared' WHERE amount = 1000",
+        "I7",
+    ),
+    (
+        "UPDATE prepare SET amount = 60000, state = 'prepared' WHERE amount = 0",
+        "I7",
+    ),
+    ("DELETE FROM prepare WHERE amount = 0", "I7"),
+    // Versions, the journal and the outbox.
+    (
+        "UPDATE entity SET seq = seq - 1 WHERE kind = 'timetable'",
+        "I9",
+    ),
+    (
+        "UPDATE entity SET activation = 2 WHERE kind = 'account'",
+        "I9",
+    ),
+    ("UPDATE entity SET epoch = 9 WHERE kind = 'timetable'", "I9"),
+    (
+        "UPDATE entity SET shard = (shard + 1) % 1024 WHERE kind = 'timetable'",
+        "I9",
+    ),
+    ("DELETE FROM entity WHERE kind = 'account'", "I9"),
+    ("UPDATE shard SET epoch = 0", "I9"),
+    (
+        "DELETE FROM journal WHERE kind = 'timetable' AND first_seq = 2",
+        "I9",
+    ),
+    (
+        "DELETE FROM journal WHERE kind = 'account' AND first_seq = 2",
+        "I9",
+    ),
+    (
+        "DELETE FROM journal WHERE kind = 'timetable' AND first_seq = 1",
+        "I9",
+    ),
+    (
+        "UPDATE journal SET events = substr(events, 1, length(events) - 1) \
+      WHERE kind = 'timetable' AND first_seq = 1",
+        "I9",
+    ),
+    (
+        "UPDATE journal SET events = x'' WHERE kind = 'account' AND first_seq = 1",
+        "I9",
+    ),
+    (
+        "UPDATE journal SET events = CAST(events || events AS BLOB) WHERE kind = 'account' AND first_seq = 2",
+        "I9",
+    ),
+    (
+        "UPDATE journal SET epoch = 2 WHERE kind = 'timetable' AND first_seq = 1",
+        "I9",
+    ),
+    (
+        "UPDATE journal SET kind = 'coupon' WHERE kind = 'account' AND first_seq = 3",
+        "I9",
+    ),
+    ("UPDATE outbox SET event_seq = 3 WHERE event_seq = 2", "I9"),
+    ("DELETE FROM outbox WHERE event_seq = 2", "I9"),
+    (
+        "UPDATE outbox SET payload = replace(payload, ':1000', ':1001')",
+        "I9",
+    ),
+    ("UPDATE outbox SET payload = 'x' WHERE event_seq = 1", "I9"),
+    ("DELETE FROM ticket WHERE seat = 1", "I9"),
+    // Idempotency.
+    (
+        "UPDATE idempotency SET status = 201, body = '' WHERE key = 'order-1'",
+        "I10",
+    ),
+    (
+        "UPDATE idempotency SET status = NULL, body = NULL WHERE key = 'refused'",
+        "I10",
+    ),
+    (
+        "UPDATE idempotency SET body = '{ }' WHERE key = 'refused'",
+        "I10",
+    ),
+    (
+        "UPDATE idempotency SET fingerprint = 3 WHERE key = 'a'",
+        "I10",
+    ),
+    (
+        "UPDATE idempotency SET order_id = (SELECT order_id FROM prepare WHERE state = 'void') \
+      WHERE key = 'order-1'",
+        "I10",
+    ),
+];
+
+#[tokio::test]
+async fn each_tampering_is_found_as_what_it_breaks() {
+    let world = World::busy().await;
+    world.store.close().await;
+    let clean = std::fs::read(world.file()).unwrap();
+    let mut wrong = Vec::new();
+    for (sql, expected) in TAMPERINGS {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("onsale.db");
+        std::fs::write(&file, &clean).unwrap();
+        let store = SqliteStore::open(&url_of(&file), 1, false).await.unwrap();
+        let tampered = store.transaction(move |c| {
+            Box::pin(async move { Ok(sqlx::raw_sql(*sql).execute(c).await?.rows_affected()) })
+        });
+        assert!(tampered.await.unwrap() > 0, "{sql} changed nothing");
+        let report = audit_of(&file).await;
+        if broken(&report) != *expected {
+            wrong.push(format!("{sql}\nexpected {expected}, found\n{report}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Writes a contribution that no honest machine would have made.
+async fn after_lie(lie: impl FnOnce(&mut World)) -> Report {
+    let mut world = World::busy().await;
+    lie(&mut world);
+    world.commit().await;
+    world.audit().await
+}
+
+fn confirmed(world: &World, hold: HoldId, seat: u32) -> timetable::Event {
+    let id = |_| id_of(world.show.entity);
+    let order = crate::domain::order::Order {
+        id: OrderId(id(())),
+        user: UserId(world.bob.entity.id),
+        hold,
+        payment: PaymentId(id(())),
+        method: crate::domain::order::Method::Card,
+        status: crate::domain::order::OrderStatus::Confirmed,
+        seats: [crate::domain::order::PricedSeat {
+            seat: SeatIndex(seat),
+            price: Money(PRICE),
+        }]
+        .into_iter()
+        .collect(),
+        discount: Money::ZERO,
+        created_at: NOW,
+    };
+    timetable::Event::OrderConfirmed {
+        order: Arc::new(order),
+    }
+}
+
+impl World {
+    /// What the machine of the timetable would never decide.
+    fn force(&mut self, event: &timetable::Event) {
+        let show = &mut self.show;
+        show.seq = show.seq.next();
+        show.machine.apply(show.seq, event);
+        let after = Stamp {
+            epoch: show.epoch,
+            activation: Activation(1),
+            seq: show.seq,
+        };
+        let entry = show
+            .waiting
+            .get_or_insert_with(|| Contribution::new(show.entity, show.stored, after, NOW));
+        entry.after = after;
+        entry.journalise(show.seq, NOW, event);
+        show.machine.record(event, entry);
+        for row in &mut entry.outbox {
+            show.events += 1;
+            row.event_seq = show.events;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sale_without_a_hold_is_found() {
+    let report = after_lie(|world| {
+        let event = confirmed(world, HoldId(Uuid::now_v7()), 18);
+        world.force(&event);
+    });
+    assert_eq!(broken(&report.await), "I3");
+}
+
+#[tokio::test]
+async fn a_sale_from_somebody_elses_hold_is_found() {
+    let report = after_lie(|world| {
+        let hold = world.hold(true, &[18]);
+        let event = confirmed(world, hold, 18);
+        world.force(&event);
+    });
+    assert_eq!(broken(&report.await), "I3");
+}
+
+#[tokio::test]
+async fn a_sale_of_an_expired_hold_is_found() {
+    let report = after_lie(|world| {
+        let hold = world.hold_at(Timestamp(NOW.0 - 600_000), false, &[18]);
+        let event = confirmed(world, hold, 18);
+        world.force(&event);
+    });
+    assert_eq!(broken(&report.await), "I3");
+}
+
+#[tokio::test]
+async fn a_seat_sold_twice_in_the_journal_is_found_even_if_the_table_lost_one_of_them() {
+    let report = after_lie(|world| {
+        let hold = world.hold(false, &[18]);
+        let event = confirmed(world, hold, 0);
+        world.force(&event);
+        // The primary key would refuse the second row of seat 0.
+        let waiting = world.show.waiting.as_mut().unwrap();
+        waiting.timetable().unwrap().orders.clear();
+        waiting.outbox.clear();
+    });
+    let report = report.await;
+    assert_eq!(broken(&report), "I1 I3");
+    let twice = report
+        .checks
+        .iter()
+        .find(|c| c.what == "the journal sells no seat twice")
+        .unwrap();
+    assert_eq!(twice.found, 1);
+}
+
+#[tokio::test]
+async fn a_hold_that_takes_a_held_seat_is_found() {
+    let report = after_lie(|world| {
+        // Seat 7 is ann's.
+        let event = timetable::Event::SeatsAdded {
+            hold: HoldId(Uuid::now_v7()),
+            seats: [crate::domain::order::PricedSeat {
+                seat: SeatIndex(7),
+                price: Money(PRICE),
+            }]
+            .into_iter()
+            .collect(),
+        };
+        world.show.seq = world.show.seq.next();
+        let after = Stamp {
+            epoch: world.show.epoch,
+            activation: Activation(1),
+            seq: world.show.seq,
+        };
+        let mut lie = Contribution::new(world.show.entity, world.show.stored, after, NOW);
+        lie.journalise(world.show.seq, NOW, &event);
+        world.show.waiting = Some(lie);
+    });
+    assert_eq!(broken(&report.await), "I3 I4");
+}
+
+#[tokio::test]
+async fn a_contribution_that_claims_fewer_decisions_than_it_has_is_found() {
+    let report = after_lie(|world| {
+        world.hold(true, &[18]);
+        world.hold(true, &[19]);
+        let waiting = world.show.waiting.as_mut().unwrap();
+        waiting.first_seq = waiting.after.seq;
+    });
+    assert_eq!(broken(&report.await), "I9");
+}
+
+#[tokio::test]
+async fn findings_are_bounded_and_all_are_counted() {
+    let world = World::busy().await;
+    world
+        .sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) \
+             INSERT INTO ticket SELECT randomblob(16), randomblob(16), i, randomblob(16), \
+                    randomblob(16), 'k', 'valid', 0 FROM n",
+        )
+        .await;
+    let report = world.audit().await;
+    let tickets = report.checks.iter().find(|check| check.found > 0).unwrap();
+    assert_eq!(tickets.found, 500);
+    assert_eq!(tickets.findings.len(), super::super::FINDINGS_SHOWN_MAX);
+    assert!(report.to_string().contains("and 480 more"));
+}
