@@ -112,12 +112,14 @@ impl Chunk {
         book: &mut Book,
     ) -> Result<(), StoreError> {
         self.versions(c, &range).await?;
+        for facts in self.accounts.values_mut() {
+            facts.chain.end(facts.version, book);
+        }
         self.wallets(c, &range).await?;
         self.transfers(c, &range, book).await?;
         self.prepares(c, &range, book).await?;
         self.keys(c, &range, book).await?;
         for (user, facts) in &self.accounts {
-            facts.chain.end(facts.version, book);
             conclude(UserId(*user), facts, book);
         }
         Ok(())

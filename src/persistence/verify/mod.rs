@@ -11,10 +11,10 @@
 //! goes on, but its WAL can't be reset and grows.
 //!
 //! * [`report`]: the conditions, and what was found.
-//! * [`journal`]: whether the journal is whole.
-//! * [`timetables`], with [`replay`] and [`capacity`]: seats, holds and orders.
-//! * [`accounts`], with [`account_replay`]: wallets and idempotency keys.
-//! * [`tables`]: what tables must satisfy together.
+//! * `journal`: whether the journal is whole.
+//! * `timetables`, with `replay` and `capacity`: seats, holds and orders.
+//! * `accounts`, with `account_replay`: wallets and idempotency keys.
+//! * `tables`: what tables must satisfy together.
 //!
 //! Where the journal of an entity has a hole, only that is reported, and its
 //! rows are not compared with it: nobody knows the state behind the hole.

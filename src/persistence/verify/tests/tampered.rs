@@ -148,7 +148,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
     (
         "UPDATE journal SET events = CAST(events || events AS BLOB) WHERE kind = 'account' AND first_seq = 2",
-        "I9",
+        "I7",
     ),
     (
         "UPDATE journal SET epoch = 2 WHERE kind = 'timetable' AND first_seq = 1",
