@@ -94,7 +94,12 @@ async fn hold(
                 let token = &buyers[number * ROUND + at].token;
                 let request = Request::post(&path, &bodies[at]).by(token);
                 let answer = connection.send(&request).await.unwrap();
-                assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(answer.body));
+                assert_eq!(
+                    answer.status,
+                    201,
+                    "{}",
+                    String::from_utf8_lossy(answer.body)
+                );
                 times.record(sent.elapsed());
                 release.clear();
                 release.push_str("/api/v1/holds/");
@@ -102,7 +107,12 @@ async fn hold(
                 let sent = Instant::now();
                 let request = Request::delete(&release).by(token);
                 let answer = connection.send(&request).await.unwrap();
-                assert_eq!(answer.status, 204, "{}", String::from_utf8_lossy(answer.body));
+                assert_eq!(
+                    answer.status,
+                    204,
+                    "{}",
+                    String::from_utf8_lossy(answer.body)
+                );
                 times.record(sent.elapsed());
             }
             times

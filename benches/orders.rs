@@ -113,7 +113,12 @@ async fn order(
                     .by(&waiting.token)
                     .keyed(&waiting.hold);
                 let answer = connection.send(&request).await.unwrap();
-                assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(answer.body));
+                assert_eq!(
+                    answer.status,
+                    201,
+                    "{}",
+                    String::from_utf8_lossy(answer.body)
+                );
                 times.record(sent.elapsed());
             }
             times
@@ -121,7 +126,10 @@ async fn order(
     })
     .await;
     if next.load(Ordering::Relaxed) >= holds.len() {
-        println!("(all {} holds were ordered before the time was up)", holds.len());
+        println!(
+            "(all {} holds were ordered before the time was up)",
+            holds.len()
+        );
     }
     figures
 }
@@ -161,7 +169,12 @@ async fn hold_all(
                 let body = format!(r#"{{"seat_ids":["{}"]}}"#, support::seat_name(seat));
                 let request = Request::post(&path, body.as_bytes()).by(token);
                 let answer = connection.send(&request).await.unwrap();
-                assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(answer.body));
+                assert_eq!(
+                    answer.status,
+                    201,
+                    "{}",
+                    String::from_utf8_lossy(answer.body)
+                );
                 waiting.push(Waiting {
                     token: token.clone(),
                     hold: support::member(answer.body, "hold_id").to_owned(),
@@ -178,7 +191,12 @@ async fn plain_holds(server: &Server, count: usize) -> Vec<Waiting> {
     let mut connection = Connection::to(&server.target);
     let path = format!("/holds?count={count}&buyers={}", support::BUYERS);
     let answer = connection.send(&Request::post(&path, b"")).await.unwrap();
-    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(answer.body));
+    assert_eq!(
+        answer.status,
+        200,
+        "{}",
+        String::from_utf8_lossy(answer.body)
+    );
     let ids: Vec<String> = serde_json::from_slice(answer.body).unwrap();
     let waiting = |hold| Waiting {
         token: "none".to_owned(),

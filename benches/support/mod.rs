@@ -121,7 +121,9 @@ impl Server {
             .spawn()
             .unwrap();
         let mut address = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut address)
+            .unwrap();
         let url = format!("http://{}", address.trim());
         let target = Target::of(&url).await.unwrap();
         Self {
@@ -179,7 +181,10 @@ impl Server {
 
     /// Its data folder.
     pub(crate) fn folder(&self) -> &Path {
-        self.folder.as_ref().expect("the real server has a folder").path()
+        self.folder
+            .as_ref()
+            .expect("the real server has a folder")
+            .path()
     }
 
     /// Accounts with money, made beside the running server.
@@ -190,7 +195,10 @@ impl Server {
         }
         let out = self.folder().join("buyers.json");
         let count = BUYERS.to_string();
-        self.load_tool(&["prepare", "--buyers", &count, "--balance", BALANCE, "--out"], &out);
+        self.load_tool(
+            &["prepare", "--buyers", &count, "--balance", BALANCE, "--out"],
+            &out,
+        );
         let file: File = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
         assert_eq!(file.buyers.len(), BUYERS);
         file.buyers
@@ -201,8 +209,19 @@ impl Server {
         let (seats, timetables) = (seats.to_string(), timetables.to_string());
         let text = self.load_tool(
             &[
-                "arena", "--email", ADMIN.0, "--password", ADMIN.1, "--seats", &seats,
-                "--timetables", &timetables, "--max-seats-per-user", "100000", "--price", "1000",
+                "arena",
+                "--email",
+                ADMIN.0,
+                "--password",
+                ADMIN.1,
+                "--seats",
+                &seats,
+                "--timetables",
+                &timetables,
+                "--max-seats-per-user",
+                "100000",
+                "--price",
+                "1000",
                 "--url",
             ],
             Path::new(&self.url),
@@ -227,9 +246,16 @@ impl Server {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         // The name, in parentheses, may have spaces; utime and stime are the
         // 14th and 15th field, the 12th and 13th after it.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
-        let ticks: u32 = fields[11..13].iter().map(|field| field.parse::<u32>().unwrap()).sum();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_ascii_whitespace()
+            .collect();
+        let ticks: u32 = fields[11..13]
+            .iter()
+            .map(|field| field.parse::<u32>().unwrap())
+            .sum();
         TICK * ticks
     }
 }
@@ -252,7 +278,10 @@ fn with_settings(program: &str, folder: &Path) -> Command {
         // No config.toml is found there.
         .current_dir(folder)
         .env("ONSALE_NODE__DATA_DIR", folder)
-        .env("ONSALE_STORE__URL", format!("sqlite://{}/onsale.db", folder.display()))
+        .env(
+            "ONSALE_STORE__URL",
+            format!("sqlite://{}/onsale.db", folder.display()),
+        )
         .env("ONSALE_LOG", "warn")
         .env("ONSALE_ADMIN_EMAIL", ADMIN.0)
         .env("ONSALE_ADMIN_PASSWORD", ADMIN.1);
@@ -285,7 +314,11 @@ pub(crate) struct Figures {
 
 /// Runs `workers` at once until each has ended by itself, and adds up.
 /// Each gets its number and returns the times of what it did.
-pub(crate) async fn drive<W>(server: &Server, workers: usize, worker: impl Fn(usize) -> W) -> Figures
+pub(crate) async fn drive<W>(
+    server: &Server,
+    workers: usize,
+    worker: impl Fn(usize) -> W,
+) -> Figures
 where
     W: Future<Output = Times> + Send + 'static,
 {
@@ -338,7 +371,10 @@ pub(crate) fn print_ratio(what: &str, ours: &Figures, peer: &Figures, aim: f64) 
 
 pub(crate) fn print_fsync(folder: &Path) {
     let p50 = fsync::p50(folder).unwrap();
-    println!("a durable write of a page takes {:.3} ms here (p50)", p50.as_secs_f64() * 1e3);
+    println!(
+        "a durable write of a page takes {:.3} ms here (p50)",
+        p50.as_secs_f64() * 1e3
+    );
 }
 
 /// The text after `"<name>":"` in a JSON object that has it once: parsing all
@@ -346,7 +382,10 @@ pub(crate) fn print_fsync(folder: &Path) {
 pub(crate) fn member<'a>(body: &'a [u8], name: &str) -> &'a str {
     let text = std::str::from_utf8(body).unwrap();
     let key = format!("\"{name}\":\"");
-    let start = text.find(&key).unwrap_or_else(|| panic!("no {name} in {text}")) + key.len();
+    let start = text
+        .find(&key)
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+        + key.len();
     let rest = &text[start..];
     &rest[..rest.find('"').unwrap()]
 }

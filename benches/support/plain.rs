@@ -14,9 +14,7 @@ use onsale::clock::Clock;
 use onsale::persistence::sqlite::SqliteStore;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _};
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -41,7 +39,11 @@ pub(crate) fn serve(folder: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let writer = runtime.block_on(async {
         let url = format!("sqlite://{}", path.display());
-        SqliteStore::open(&url, 1, true).await.unwrap().close().await;
+        SqliteStore::open(&url, 1, true)
+            .await
+            .unwrap()
+            .close()
+            .await;
         connect(&path).await
     });
     let shop = Arc::new(Shop {
@@ -81,17 +83,17 @@ struct HoldsWanted {
 
 /// Makes holds of one seat each on a new date, all in one transaction: what
 /// comes before the orders is not measured.
-async fn hold(
-    State(shop): State<Arc<Shop>>,
-    Query(wanted): Query<HoldsWanted>,
-) -> Json<Vec<Uuid>> {
+async fn hold(State(shop): State<Arc<Shop>>, Query(wanted): Query<HoldsWanted>) -> Json<Vec<Uuid>> {
     let timetable = Uuid::now_v7();
     let users: Vec<Uuid> = (0..wanted.buyers).map(|_| Uuid::now_v7()).collect();
     let holds: Vec<Uuid> = (0..wanted.count).map(|_| Uuid::now_v7()).collect();
     let now = shop.clock.now().0;
     let mut writer = shop.writer.lock().await;
     let c = &mut *writer;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *c).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut *c)
+        .await
+        .unwrap();
     for user in &users {
         sqlx::query("INSERT INTO wallet (user_id, balance) VALUES (?, ?)")
             .bind(user)
@@ -134,7 +136,10 @@ async fn order(
     let number = shop.next.fetch_add(1, Ordering::Relaxed);
     let mut writer = shop.writer.lock().await;
     let c = &mut *writer;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *c).await.map_err(failed)?;
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut *c)
+        .await
+        .map_err(failed)?;
     match sell(c, wanted.hold_id, now, number).await {
         Ok(Some(answer)) => {
             sqlx::query("COMMIT").execute(c).await.map_err(failed)?;
@@ -151,7 +156,10 @@ async fn order(
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it is used as `map_err(failed)`")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it is used as `map_err(failed)`"
+)]
 fn failed(error: sqlx::Error) -> StatusCode {
     eprintln!("plain: {error}");
     StatusCode::INTERNAL_SERVER_ERROR
@@ -207,12 +215,13 @@ async fn sell(
         .execute(&mut *c)
         .await?;
     }
-    let paid =
-        sqlx::query("UPDATE wallet SET balance = balance - ?1 WHERE user_id = ?2 AND balance >= ?1")
-            .bind(amount)
-            .bind(user)
-            .execute(&mut *c)
-            .await?;
+    let paid = sqlx::query(
+        "UPDATE wallet SET balance = balance - ?1 WHERE user_id = ?2 AND balance >= ?1",
+    )
+    .bind(amount)
+    .bind(user)
+    .execute(&mut *c)
+    .await?;
     if paid.rows_affected() == 0 {
         return Ok(None);
     }
@@ -250,6 +259,9 @@ async fn sell(
     .bind(answer.to_string())
     .execute(&mut *c)
     .await?;
-    sqlx::query("DELETE FROM hold WHERE id = ?").bind(hold).execute(c).await?;
+    sqlx::query("DELETE FROM hold WHERE id = ?")
+        .bind(hold)
+        .execute(c)
+        .await?;
     Ok(Some(answer))
 }

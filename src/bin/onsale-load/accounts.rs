@@ -34,7 +34,10 @@ pub(crate) struct AccountsArgs {
 /// # Errors
 /// If it can't begin; a line for a person.
 pub(crate) async fn accounts(args: AccountsArgs) -> Result<bool, String> {
-    let pool = Arc::new(Pool::new(Target::of(&args.url).await?, args.connections.into()));
+    let pool = Arc::new(Pool::new(
+        Target::of(&args.url).await?,
+        args.connections.into(),
+    ));
     let run = uuid::Uuid::now_v7().simple().to_string();
     println!(
         "{:<8} {:>7} {:>7} {:>6} {:>9} {:>9} {:>9} {:>9}",
@@ -104,7 +107,9 @@ async fn measure(
     }
     let rate = f64::from(done) / started.elapsed().as_secs_f64();
     let ms = |quantile| {
-        times.as_ref().map_or(0.0, |times| times.value_at_quantile(quantile) as f64 / 1e3)
+        times
+            .as_ref()
+            .map_or(0.0, |times| times.value_at_quantile(quantile) as f64 / 1e3)
     };
     println!(
         "{what:<8} {done:>7} {failed:>7} {shed:>6} {rate:>9.1} {:>9.1} {:>9.1} {:>9.1}",

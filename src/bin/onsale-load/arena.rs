@@ -97,7 +97,9 @@ pub(crate) async fn open(
 ) -> Result<Vec<String>, String> {
     let body = json!({ "email": email, "password": password }).to_string();
     let path = format!("{BASE}/sessions");
-    let session: Session = pool.expect(200, &Request::post(&path, body.as_bytes())).await?;
+    let session: Session = pool
+        .expect(200, &Request::post(&path, body.as_bytes()))
+        .await?;
     let token = &session.access_token;
     let path = format!("{BASE}/admin/venues");
     let body = venue(arena.seats).to_string();
@@ -195,8 +197,10 @@ mod tests {
             };
             let performance = performance("venue", &arena);
             let grades = performance["grades"].as_array().unwrap();
-            let graded: usize =
-                grades.iter().map(|grade| grade["sections"].as_array().unwrap().len()).sum();
+            let graded: usize = grades
+                .iter()
+                .map(|grade| grade["sections"].as_array().unwrap().len())
+                .sum();
             assert_eq!(graded, sections.len());
             assert_eq!(performance["timetables"].as_array().unwrap().len(), 2);
         }

@@ -99,7 +99,10 @@ impl Sale {
 
     /// Holds one to four seats, however the buyer chooses them.
     async fn hold(&self, buyer: &Buyer, random: &mut Random) -> Journey<Hold> {
-        let mut count = [1, 2, 2, 2, 3, 4].get(random.below(6)).copied().unwrap_or(1);
+        let mut count = [1, 2, 2, 2, 3, 4]
+            .get(random.below(6))
+            .copied()
+            .unwrap_or(1);
         let section = self.map.lock().standing(random).map(str::to_owned);
         let best = random.chance(self.habits.best_share);
         let mut adjacent = true;
@@ -225,7 +228,9 @@ impl Sale {
             }
             sleep(HELD_PAUSE).await;
         }
-        Err(Outcome::Failed("POST /orders: its key stays in use".to_owned()))
+        Err(Outcome::Failed(
+            "POST /orders: its key stays in use".to_owned(),
+        ))
     }
 
     /// Gives the seats back that could not be paid. They come back by

@@ -375,7 +375,10 @@ mod tests {
                 );
                 assert_eq!(answer.retry_after, (status == 503).then_some(2));
             }
-            assert!(connection.stream.is_none(), "the server said that it closes");
+            assert!(
+                connection.stream.is_none(),
+                "the server said that it closes"
+            );
         }
     }
 

@@ -59,7 +59,10 @@ enum Command {
 
 fn main() -> ExitCode {
     // One thread: the server needs the others.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return could_not_run(&error.to_string()),
     };
@@ -94,6 +97,8 @@ mod tests {
         Cli::command().debug_assert();
         assert!(Cli::try_parse_from(["onsale-load", "run", "--think-ms", "5..1"]).is_err());
         assert!(Cli::try_parse_from(["onsale-load", "run", "--best-share", "1.5"]).is_err());
-        assert!(Cli::try_parse_from(["onsale-load", "run", "--first", "--timetable", "x"]).is_err());
+        assert!(
+            Cli::try_parse_from(["onsale-load", "run", "--first", "--timetable", "x"]).is_err()
+        );
     }
 }

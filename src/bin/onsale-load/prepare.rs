@@ -82,9 +82,8 @@ impl BuyersFile {
     /// Reads the file; tokens that have ended are an error.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let line = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let file = File::open(path).map_err(|error| {
-            format!("{} (made by `onsale-load prepare`)", line(&error))
-        })?;
+        let file = File::open(path)
+            .map_err(|error| format!("{} (made by `onsale-load prepare`)", line(&error)))?;
         let read: Self =
             serde_json::from_reader(BufReader::new(file)).map_err(|error| line(&error))?;
         if Clock::system().now() >= read.tokens_end_at {
@@ -164,10 +163,18 @@ pub(crate) async fn prepare(args: PrepareArgs) -> Result<(), String> {
 }
 
 async fn accounts(config: &Config, bank: &Bank) -> Result<Accounts, String> {
-    let previous: Vec<String> =
-        config.auth.previous_secrets.iter().map(|secret| secret.expose().to_owned()).collect();
-    let keys = Keys::open(config.auth.secret.expose(), &previous, &config.node.data_dir)
-        .map_err(text)?;
+    let previous: Vec<String> = config
+        .auth
+        .previous_secrets
+        .iter()
+        .map(|secret| secret.expose().to_owned())
+        .collect();
+    let keys = Keys::open(
+        config.auth.secret.expose(),
+        &previous,
+        &config.node.data_dir,
+    )
+    .map_err(text)?;
     let options = AccountsOptions {
         access_ttl: Millis::from_secs(config.auth.access_ttl_seconds),
         refresh_ttl: Millis::from_secs(config.auth.refresh_ttl_seconds),
@@ -241,11 +248,19 @@ impl Bank {
                 .iter()
                 .map(|user| {
                     let shard = EntityId::from(*user).shard();
-                    charge(*user, balance, epochs.get(&shard).copied().unwrap_or_default(), now)
+                    charge(
+                        *user,
+                        balance,
+                        epochs.get(&shard).copied().unwrap_or_default(),
+                        now,
+                    )
                 })
                 .collect();
             let verdicts = self.store.commit(Arc::new(charges)).await.map_err(text)?;
-            let fenced = left.iter().zip(verdicts).filter(|(_, v)| *v == Verdict::Fenced);
+            let fenced = left
+                .iter()
+                .zip(verdicts)
+                .filter(|(_, v)| *v == Verdict::Fenced);
             left = fenced.map(|(user, _)| *user).collect();
             if left.is_empty() {
                 return Ok(());
@@ -301,7 +316,10 @@ mod tests {
         let users: Vec<UserId> = (0..3).map(|_| UserId(Uuid::now_v7())).collect();
         bank.fund(&users[..2], Money(500)).await.unwrap();
         let (node, now) = ("server".to_owned(), bank.clock.now());
-        bank.store.claim_all_shards(node, String::new(), now).await.unwrap();
+        bank.store
+            .claim_all_shards(node, String::new(), now)
+            .await
+            .unwrap();
         bank.fund(&users[2..], Money(500)).await.unwrap();
         let loaded = bank.store.load_accounts(&users, now).await.unwrap();
         for user in &users {
@@ -317,7 +335,11 @@ mod tests {
                 "journal" => "SELECT count(*) FROM journal WHERE length(events) > 0",
                 _ => "SELECT count(*) FROM entity WHERE kind = 'account'",
             };
-            let count: i64 = sqlx::query(sql).fetch_one(&mut reader).await.unwrap().get(0);
+            let count: i64 = sqlx::query(sql)
+                .fetch_one(&mut reader)
+                .await
+                .unwrap()
+                .get(0);
             assert_eq!(count, 3, "{table}");
         }
     }
@@ -329,6 +351,9 @@ mod tests {
         let server = Bank::open(&config).await.unwrap();
         let beside = Bank::open(&config).await.unwrap();
         assert!(server._lock.is_some() && beside._lock.is_none());
-        beside.fund(&[UserId(Uuid::now_v7())], Money(1)).await.unwrap();
+        beside
+            .fund(&[UserId(Uuid::now_v7())], Money(1))
+            .await
+            .unwrap();
     }
 }

@@ -133,7 +133,10 @@ impl Report {
             println!("SOLD TWICE: {}", summary.sold_twice.join(", "));
         }
         if self.missing_seats() > 0 {
-            println!("LOST: {} seats were acknowledged that the server does not count as sold", self.missing_seats());
+            println!(
+                "LOST: {} seats were acknowledged that the server does not count as sold",
+                self.missing_seats()
+            );
         }
         match self.audit_exit {
             None => println!("audit: not asked for (--audit)"),

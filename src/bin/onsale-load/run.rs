@@ -160,10 +160,16 @@ async fn first_on_sale(pool: &Pool) -> Result<String, String> {
     let path = format!("{BASE}/performances?status=on_sale&limit=100");
     let performances: Items<Performance> = pool.expect(200, &Request::get(&path)).await?;
     for performance in performances.items {
-        let path = format!("{BASE}/performances/{}/timetables", performance.performance_id);
+        let path = format!(
+            "{BASE}/performances/{}/timetables",
+            performance.performance_id
+        );
         let timetables: Items<Timetable> = pool.expect(200, &Request::get(&path)).await?;
         if let Some(timetable) = timetables.items.into_iter().find(|t| t.available > 0) {
-            println!("{}: timetable {}", performance.title, timetable.timetable_id);
+            println!(
+                "{}: timetable {}",
+                performance.title, timetable.timetable_id
+            );
             return Ok(timetable.timetable_id);
         }
     }
@@ -192,9 +198,9 @@ async fn counts(pool: &Pool, timetable: &str) -> Result<Counts, String> {
 /// Shows the progress until all buyers are done.
 async fn watch(sale: &Sale, mut tasks: JoinSet<()>, seats: u32, buyers: usize) {
     let bar = ProgressBar::new(seats.into());
-    if let Ok(style) = ProgressStyle::with_template(
-        "{elapsed_precise} [{wide_bar}] {pos}/{len} seats sold  {msg}",
-    ) {
+    if let Ok(style) =
+        ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {pos}/{len} seats sold  {msg}")
+    {
         bar.set_style(style.progress_chars("=> "));
     }
     let started = Instant::now();
@@ -235,7 +241,9 @@ fn parse_range(text: &str) -> Result<(u64, u64), String> {
     let (least, most) = text.split_once("..").unwrap_or((text, text));
     match (least.parse(), most.parse()) {
         (Ok(least), Ok(most)) if least <= most && most <= MAX => Ok((least, most)),
-        _ => Err(format!("a number up to {MAX}, or a range such as 500..3000")),
+        _ => Err(format!(
+            "a number up to {MAX}, or a range such as 500..3000"
+        )),
     }
 }
 

@@ -198,7 +198,11 @@ mod tests {
         // F-A-3 and F-B-1 are neighbours in the list only.
         let mut apart = map("AAHHAAHA").pick(2, &mut random);
         apart.sort_unstable();
-        assert!(apart.iter().all(|seat| ["F-A-3", "F-B-1", "F-B-3"].contains(&seat.as_str())));
+        assert!(
+            apart
+                .iter()
+                .all(|seat| ["F-A-3", "F-B-1", "F-B-3"].contains(&seat.as_str()))
+        );
         assert_eq!(apart.len(), 2);
         assert_eq!(map("AAHHAHHH").pick(2, &mut random), ["F-A-3"]);
         assert!(map("AASSSSSS").pick(2, &mut random).is_empty());
@@ -227,7 +231,12 @@ mod tests {
     fn buyers_stand_as_often_as_there_are_standing_places() {
         let map = map("AAAAAAAA");
         let mut random = Random::new(7);
-        let standing = (0..1000).filter(|_| map.standing(&mut random) == Some("PIT")).count();
-        assert!((200..300).contains(&standing), "{standing} of 1000, expected 250");
+        let standing = (0..1000)
+            .filter(|_| map.standing(&mut random) == Some("PIT"))
+            .count();
+        assert!(
+            (200..300).contains(&standing),
+            "{standing} of 1000, expected 250"
+        );
     }
 }

@@ -206,7 +206,11 @@ impl Tally {
             },
             shed_answers: counts.shed_answers,
             lost_races: counts.lost_races,
-            failed: outcomes.iter().filter(|(o, _)| failed(o)).map(|(_, n)| n).sum(),
+            failed: outcomes
+                .iter()
+                .filter(|(o, _)| failed(o))
+                .map(|(_, n)| n)
+                .sum(),
             sold_twice: counts.sold_twice.clone(),
         }
     }
