@@ -158,18 +158,44 @@ CREATE TABLE timetable (
     starts_at      INTEGER NOT NULL,
     doors_at       INTEGER NOT NULL,
     created_at     INTEGER NOT NULL,
+    cancelled_at   INTEGER,
     idem_user      BLOB,
     idem_key       TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX timetable_by_performance ON timetable (performance_id);
 CREATE UNIQUE INDEX timetable_idempotency ON timetable (idem_user, idem_key);
 
--- One view a viewer (a user, else a hash of the address) a day.
+-- Slugs that performances are filed under, made on first use.
+CREATE TABLE category (
+    slug       TEXT PRIMARY KEY,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Posters that were uploaded. With rowids: a large picture has no place in the
+-- tree of its key.
+CREATE TABLE poster (
+    performance_id BLOB    NOT NULL UNIQUE REFERENCES performance (id),
+    version        TEXT    NOT NULL,
+    media_type     TEXT    NOT NULL,
+    bytes          BLOB    NOT NULL,
+    created_at     INTEGER NOT NULL
+) STRICT;
+
+-- One view a viewer (a keyed hash of the user, else of the address) a day;
+-- rows of past days are removed. Days first: a day's rows lie together.
 CREATE TABLE performance_view (
+    day            INTEGER NOT NULL,
+    performance_id BLOB    NOT NULL,
+    viewer         INTEGER NOT NULL,
+    PRIMARY KEY (day, performance_id, viewer)
+) STRICT, WITHOUT ROWID;
+
+-- How many there were, for good.
+CREATE TABLE performance_day (
     performance_id BLOB    NOT NULL,
     day            INTEGER NOT NULL,
-    viewer         INTEGER NOT NULL,
-    PRIMARY KEY (performance_id, day, viewer)
+    views          INTEGER NOT NULL,
+    PRIMARY KEY (performance_id, day)
 ) STRICT, WITHOUT ROWID;
 
 -- State of the timetable entities.
@@ -179,6 +205,8 @@ CREATE TABLE hold (
     user_id      BLOB    NOT NULL,
     created_at   INTEGER NOT NULL,
     expires_at   INTEGER NOT NULL,
+    -- what it would be without the grace after restarts
+    deadline     INTEGER NOT NULL,
     under_pass   INTEGER NOT NULL,
     -- JSON: [[seat, price], …]
     seats        TEXT    NOT NULL

@@ -4,6 +4,7 @@
 //! by themselves, because more waits when the write before is done. What waits
 //! coalesces by entity.
 
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -117,15 +118,21 @@ impl Lane {
     ) {
         let mut waiting = self.shared.waiting.lock();
         let Waiting { entries, order, .. } = &mut *waiting;
-        let entry = entries.entry(entity).or_insert_with(|| {
-            order.push_back(entity);
-            let contribution = Contribution::new(entity, before, after, at);
-            Entry {
-                contribution,
-                sink: Arc::clone(sink),
+        let mut bytes = 0;
+        let entry = match entries.entry(entity) {
+            Slot::Occupied(slot) => {
+                let entry = slot.into_mut();
+                bytes = entry.contribution.bytes();
+                entry
             }
-        });
-        let bytes = entry.contribution.bytes();
+            Slot::Vacant(slot) => {
+                order.push_back(entity);
+                slot.insert(Entry {
+                    contribution: Contribution::new(entity, before, after, at),
+                    sink: Arc::clone(sink),
+                })
+            }
+        };
         entry.contribution.after = after;
         entry.contribution.at = at;
         record(&mut entry.contribution);

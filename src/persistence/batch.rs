@@ -209,7 +209,7 @@ impl Contribution {
             entity,
             expected,
             after,
-            first_seq: after.seq,
+            first_seq: expected.seq.next(),
             at,
             journal: Vec::new(),
             changes,

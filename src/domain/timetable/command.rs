@@ -171,8 +171,13 @@ pub enum Event {
         end: HoldEnd,
         free_at: Option<Timestamp>,
     },
-    /// A hold lives longer: after a failed payment, or after an outage.
-    HoldProlonged { hold: HoldId, expires_at: Timestamp },
+    /// A hold lives longer: after a failed payment, or after an outage, which
+    /// doesn't move its `deadline`.
+    HoldProlonged {
+        hold: HoldId,
+        expires_at: Timestamp,
+        deadline: Timestamp,
+    },
     /// Seats whose release was delayed are free. Volatile.
     SeatsCooled { seats: Seats },
     /// An order pins its hold. Volatile.

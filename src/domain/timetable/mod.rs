@@ -84,6 +84,8 @@ pub struct Hold {
     pub created_at: Timestamp,
     /// When it ends, unless an order pins it.
     pub expires_at: Timestamp,
+    /// When it would end without the grace after restarts, which never adds up.
+    pub deadline: Timestamp,
     /// It was made with a pass of the waiting room.
     pub under_pass: bool,
     /// The order that pins it.
@@ -435,11 +437,12 @@ impl Timetable {
         }
     }
 
-    fn apply_prolonged(&mut self, id: HoldId, expires_at: Timestamp) {
+    fn apply_prolonged(&mut self, id: HoldId, expires_at: Timestamp, deadline: Timestamp) {
         let Some(hold) = self.holds.get_mut(&id) else {
             return;
         };
-        hold.grace_used = true;
+        hold.grace_used |= deadline != hold.deadline;
+        hold.deadline = deadline;
         let was = std::mem::replace(&mut hold.expires_at, expires_at);
         if self.deadlines.remove(&(was, id)) {
             self.deadlines.insert((expires_at, id));
@@ -519,6 +522,7 @@ impl Machine for Timetable {
                     seats: seats.clone(),
                     created_at: *created_at,
                     expires_at: *expires_at,
+                    deadline: *expires_at,
                     under_pass: *under_pass,
                     order: None,
                     grace_used: false,
@@ -531,7 +535,11 @@ impl Machine for Timetable {
             } => {
                 self.apply_hold_ended(*hold, *end, *free_at);
             }
-            Event::HoldProlonged { hold, expires_at } => self.apply_prolonged(*hold, *expires_at),
+            Event::HoldProlonged {
+                hold,
+                expires_at,
+                deadline,
+            } => self.apply_prolonged(*hold, *expires_at, *deadline),
             Event::SeatsCooled { seats } => {
                 self.cooling.retain(|(_, seat)| !seats.contains(seat));
                 for seat in seats {

@@ -68,10 +68,11 @@ impl Timetable {
             .filter_map(|hold| {
                 let grace = now
                     .plus(RESTART_GRACE)
-                    .min(hold.expires_at.plus(RESTART_GRACE));
+                    .min(hold.deadline.plus(RESTART_GRACE));
                 (grace > hold.expires_at).then_some(Event::HoldProlonged {
                     hold: hold.id,
                     expires_at: grace,
+                    deadline: hold.deadline,
                 })
             })
             .collect()

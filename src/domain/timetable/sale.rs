@@ -98,6 +98,7 @@ impl Timetable {
                 events.push(Event::HoldProlonged {
                     hold: hold.id,
                     expires_at: grace,
+                    deadline: grace,
                 });
             }
         }

@@ -4,7 +4,7 @@
 //! Rows travel as one JSON array a statement: row by row through sqlx was
 //! measured at a fiftieth of the speed. Ids in it are hexadecimal.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde::Serialize;
 use sqlx::Row;
@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
-use crate::domain::ids::{EntityId, EntityKind, Epoch, Stamp};
+use crate::domain::ids::{EntityId, EntityKind, Epoch, ShardId, Stamp};
 use crate::domain::money::Money;
 use crate::domain::order::Order;
 use crate::domain::order::PricedSeats;
@@ -59,7 +59,7 @@ async fn write(
     let owned = owned_shards(connection, contributions).await?;
     let mine: Vec<&Contribution> = contributions
         .iter()
-        .filter(|c| owned.contains(&c.entity.shard().0))
+        .filter(|c| owned.contains(&shard_and_epoch(c)))
         .collect();
     let advanced = advance(connection, &mine).await?;
     let mut written = advanced.clone();
@@ -86,26 +86,28 @@ async fn write(
     Ok(contributions.iter().map(verdict).collect())
 }
 
-/// The shards of the batch whose epoch is still the contribution's.
+/// The shards of the batch, with their epochs, that are still owned in that
+/// epoch.
 async fn owned_shards(
     connection: &mut SqliteConnection,
     contributions: &[Contribution],
-) -> Result<HashSet<u16>, StoreError> {
-    let wanted: HashMap<u16, Epoch> = contributions
-        .iter()
-        .map(|c| (c.entity.shard().0, c.after.epoch))
-        .collect();
-    let wanted: Vec<(u16, Epoch)> = wanted.into_iter().collect();
+) -> Result<HashSet<(ShardId, Epoch)>, StoreError> {
+    let wanted: HashSet<(ShardId, Epoch)> = contributions.iter().map(shard_and_epoch).collect();
+    let wanted: Vec<(ShardId, Epoch)> = wanted.into_iter().collect();
     let rows = sqlx::query(
-        "SELECT shard.id FROM json_each(?1) AS wanted \
+        "SELECT shard.id, shard.epoch FROM json_each(?1) AS wanted \
          JOIN shard ON shard.id = wanted.value ->> 0 AND shard.epoch = wanted.value ->> 1",
     )
     .bind(json(&wanted)?)
     .fetch_all(connection)
     .await?;
     rows.iter()
-        .map(|row| Ok(row.try_get::<u16, _>(0)?))
+        .map(|row| Ok((ShardId(row.try_get(0)?), Epoch(row.try_get(1)?))))
         .collect()
+}
+
+fn shard_and_epoch(contribution: &Contribution) -> (ShardId, Epoch) {
+    (contribution.entity.shard(), contribution.after.epoch)
 }
 
 /// Moves the version of each entity from the expected one on. Returns those
@@ -307,6 +309,7 @@ impl Rows {
                     hold.expires_at.0,
                     i32::from(hold.under_pass),
                     seats_json(&hold.seats),
+                    hold.deadline.0,
                 )),
             }
         }
@@ -403,10 +406,11 @@ impl Rows {
                 "DELETE FROM hold WHERE id IN (SELECT unhex(value) FROM json_each(?1))",
             )
             .await?;
-        self.holds.run(c, "INSERT INTO hold (id, timetable_id, user_id, created_at, expires_at, under_pass, seats) \
+        self.holds.run(c, "INSERT INTO hold (id, timetable_id, user_id, created_at, expires_at, under_pass, seats, deadline) \
             SELECT unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5, \
-                   value -> 6 FROM json_each(?1) WHERE true \
-            ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, seats = excluded.seats").await?;
+                   value -> 6, value ->> 7 FROM json_each(?1) WHERE true \
+            ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, \
+                   deadline = excluded.deadline, seats = excluded.seats").await?;
         self.orders.run(c, "INSERT INTO orders (id, timetable_id, user_id, hold_id, payment_id, method, status, \
                    subtotal, discount, amount, refunded, created_at, seats) \
             SELECT unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), unhex(value ->> 3), unhex(value ->> 4), \

@@ -186,7 +186,7 @@ async fn load_timetable(
 ) -> Result<Loaded<Stored>, StoreError> {
     let stamp = version(c, id.into()).await?.unwrap_or_default();
     let holds = sqlx::query(
-        "SELECT id, user_id, created_at, expires_at, under_pass, seats FROM hold \
+        "SELECT id, user_id, created_at, expires_at, under_pass, seats, deadline FROM hold \
          WHERE timetable_id = ?1",
     )
     .bind(id.0)
@@ -240,6 +240,7 @@ fn hold(row: &SqliteRow) -> Result<Hold, StoreError> {
         expires_at: Timestamp(row.try_get(3)?),
         under_pass: row.try_get(4)?,
         seats: seats(row.try_get(5)?)?,
+        deadline: Timestamp(row.try_get(6)?),
         order: None,
         grace_used: false,
     })
@@ -303,7 +304,7 @@ async fn load_accounts(
         .map(|user| (user.0, AccountRows::default()))
         .collect();
     let versions = sqlx::query(
-        "SELECT id, epoch, activation, seq FROM json_each(?1) \
+        "SELECT entity.id, entity.epoch, entity.activation, entity.seq FROM json_each(?1) \
          JOIN entity ON entity.id = unhex(value) AND entity.kind = 'account'",
     );
     for row in versions.bind(&ids).fetch_all(&mut *c).await? {
@@ -379,7 +380,7 @@ async fn read_keys(
     accounts: &mut HashMap<Uuid, AccountRows>,
 ) -> Result<(), StoreError> {
     let keys = sqlx::query(
-        "SELECT user_id, key, fingerprint, at, order_id, timetable_id, status \
+        "SELECT user_id, idempotency.key, fingerprint, at, order_id, timetable_id, status \
          FROM json_each(?1) JOIN idempotency ON idempotency.user_id = unhex(value) \
          WHERE at > ?2 ORDER BY at",
     );

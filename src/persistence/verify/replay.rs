@@ -102,7 +102,9 @@ impl Replay {
             } => {
                 self.end_hold(at, *hold, *user, *end, book);
             }
-            Event::HoldProlonged { hold, expires_at } => match self.holds.get_mut(hold) {
+            Event::HoldProlonged {
+                hold, expires_at, ..
+            } => match self.holds.get_mut(hold) {
                 Some(held) => {
                     let is_later = *expires_at >= held.expires_at;
                     held.expires_at = *expires_at;
