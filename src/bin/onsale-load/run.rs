@@ -121,6 +121,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<bool, String> {
         });
     }
     watch(&sale, tasks, before.available, wanted).await;
+    let seconds = started.elapsed().as_secs_f64();
     let after = counts(&sale.pool, &sale.timetable).await?;
     let audit = match &settings {
         Some(config) if args.audit => Some(onsale::persistence::verify::run(config).await),
@@ -133,7 +134,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<bool, String> {
         connections: args.connections,
         best_share: args.best_share,
         think_ms: args.think_ms,
-        seconds: started.elapsed().as_secs_f64(),
+        seconds,
         durability,
         seats_before: before,
         seats_after: after,
