@@ -15,7 +15,7 @@ use crate::actors::directory::{Directory, Supervisor};
 use crate::actors::lane::{self, Lane};
 use crate::actors::loader::{AccountLoader, read_accounts};
 use crate::actors::node::{HoldIndex, Node, Options, Ownership};
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Performance, Timetable};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::decision::Tier;
@@ -31,7 +31,7 @@ use crate::http::rates::Rates;
 use crate::http::sockets::Places;
 use crate::http::tickets::TicketSigner;
 use crate::http::tokens::Identity;
-use crate::keys::{Keys, KeysError};
+use crate::keys::{Keys, KeysError, Purpose};
 use crate::persistence::bus::Bus;
 use crate::persistence::lock::{DataLock, LockError};
 use crate::persistence::{Store, StoreError};
@@ -127,6 +127,17 @@ pub struct Sale {
     pub layout_etag: Arc<str>,
 }
 
+impl From<(Arc<Performance>, Arc<Timetable>)> for Sale {
+    fn from((performance, timetable): (Arc<Performance>, Arc<Timetable>)) -> Self {
+        Self {
+            plan: Arc::clone(&timetable.plan),
+            owner: performance.row.owner,
+            has_queue: performance.row.queue.is_some(),
+            layout_etag: Arc::clone(&performance.layout_etag),
+        }
+    }
+}
+
 impl Sale {
     /// Whether `caller` may do what organizers may with it.
     #[must_use]
@@ -159,7 +170,7 @@ impl App {
             config.store.migrate,
         )
         .await?;
-        let catalogue = Arc::new(Catalogue::load(&store).await?);
+        let catalogue = Catalogue::load(store.clone(), view_key(&keys), clock.now()).await?;
         let tickets = ticket_signer(&store, &clock).await?;
         let outbox = Arc::new(Notify::new());
         let (node, supervisor, loading) =
@@ -211,8 +222,10 @@ impl App {
                 blocked,
             });
         }
-        for plan in self.catalogue.plans() {
-            drop(self.node.board(&plan));
+        for performance in self.catalogue.performances() {
+            for timetable in &performance.timetables {
+                drop(self.node.board(&timetable.plan));
+            }
         }
         for timetable in self.store.timetables_with_holds().await? {
             self.node.timetables.wake(timetable.0).await;
@@ -244,7 +257,7 @@ impl App {
         self.node.timetables.directory().stop().await;
         self.node.accounts.directory().stop().await;
         self.supervisor.stop(None);
-        if let Err(error) = self.catalogue.flush_views(&self.store).await {
+        if let Err(error) = self.catalogue.flush_views(self.clock.now()).await {
             tracing::warn!(%error, "views could not be written");
         }
         for task in self.tasks.lock().drain(..) {
@@ -275,22 +288,21 @@ impl App {
     /// 404 `timetable-not-found`
     pub fn sale(&self, id: TimetableId) -> Answer<Sale> {
         self.catalogue
-            .sale(id)
+            .public_timetable(id)
+            .map(Sale::from)
             .ok_or_else(|| Code::TimetableNotFound.into())
     }
 
-    /// A timetable that `caller` may administer.
+    /// A timetable that `caller` may administer, drafts too.
     ///
     /// # Errors
     /// 404 `timetable-not-found`
     pub fn sale_managed_by(&self, id: TimetableId, caller: &Identity) -> Answer<Sale> {
-        self.sale(id).and_then(|sale| {
-            if sale.belongs_to(Some(*caller)) {
-                Ok(sale)
-            } else {
-                Err(Code::TimetableNotFound.into())
-            }
-        })
+        self.catalogue
+            .timetable(id)
+            .map(Sale::from)
+            .filter(|sale| sale.belongs_to(Some(*caller)))
+            .ok_or_else(|| Code::TimetableNotFound.into())
     }
 
     /// What a timetable that the public may know decides by.
@@ -299,19 +311,27 @@ impl App {
     /// 404 `timetable-not-found`
     pub fn plan(&self, id: TimetableId) -> Answer<Arc<Plan>> {
         self.catalogue
-            .plan(id)
+            .public_timetable(id)
+            .map(|(_, timetable)| Arc::clone(&timetable.plan))
             .ok_or_else(|| Code::TimetableNotFound.into())
     }
 
-    /// What a timetable decides by whose performance may have been deleted
-    /// since.
+    /// A timetable whose performance may have been deleted since.
     ///
     /// # Errors
     /// 500 if there never was one, which is a defect.
-    pub fn plan_of_past(&self, id: TimetableId) -> Answer<Arc<Plan>> {
+    pub fn past_sale(&self, id: TimetableId) -> Answer<(Arc<Performance>, Arc<Timetable>)> {
         self.catalogue
-            .plan(id)
+            .timetable(id)
             .ok_or_else(|| Problem::internal_text("an order is of an unknown timetable"))
+    }
+
+    /// What such a timetable decides by.
+    ///
+    /// # Errors
+    /// Those of [`App::past_sale`].
+    pub fn plan_of_past(&self, id: TimetableId) -> Answer<Arc<Plan>> {
+        self.past_sale(id).map(|(_, timetable)| Arc::clone(&timetable.plan))
     }
 
     /// The timetable that a hold of `user` is, or was lately, on.
@@ -360,9 +380,10 @@ impl App {
     /// # Errors
     /// If the store can't be read.
     pub async fn orders_exist(&self, performance: PerformanceId) -> Result<bool, StoreError> {
-        self.store
-            .any_order_of(self.catalogue.timetables_of(performance))
-            .await
+        let performance = self.catalogue.performance(performance);
+        let timetables = performance.iter().flat_map(|performance| &performance.timetables);
+        let timetables = timetables.map(|timetable| timetable.row.id).collect();
+        self.store.any_order_of(timetables).await
     }
 
     /// An access token for any user id, outside of any session.
@@ -378,6 +399,14 @@ impl App {
             Err(problem) => self.holds.refused(problem.code().as_str()),
         }
     }
+}
+
+/// Keeps viewers from being told by their hashes; the same at each start.
+fn view_key(keys: &Keys) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..16].copy_from_slice(&keys.sign(Purpose::Viewer, b"1"));
+    key[16..].copy_from_slice(&keys.sign(Purpose::Viewer, b"2"));
+    key
 }
 
 async fn ticket_signer(store: &Store, clock: &Clock) -> Result<TicketSigner, StartError> {
@@ -488,7 +517,7 @@ async fn heartbeat(app: std::sync::Weak<App>) {
         {
             tracing::debug!(%error, "the sign of life could not be written");
         }
-        if let Err(error) = app.catalogue.flush_views(&app.store).await {
+        if let Err(error) = app.catalogue.flush_views(app.clock.now()).await {
             tracing::debug!(%error, "views could not be written");
         }
     }

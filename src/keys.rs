@@ -45,16 +45,19 @@ pub enum Purpose {
     QueuePass,
     /// Cursors of lists.
     Cursor,
+    /// The hashes by which viewers are told apart.
+    Viewer,
 }
 
 impl Purpose {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::HoldToken,
         Self::QueueTicket,
         Self::QueuePass,
         Self::Cursor,
+        Self::Viewer,
     ];
 
     /// What the key is derived by. Changing one ends everything signed with it.
@@ -66,6 +69,7 @@ impl Purpose {
             Self::QueueTicket => b"onsale/queue-ticket/1",
             Self::QueuePass => b"onsale/queue-pass/1",
             Self::Cursor => b"onsale/cursor/1",
+            Self::Viewer => b"onsale/viewer/1",
         }
     }
 }

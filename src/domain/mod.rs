@@ -14,6 +14,7 @@ pub mod layout;
 pub mod money;
 pub mod order;
 pub mod plan;
+pub mod queue_policy;
 pub mod roles;
 pub mod seat;
 pub mod time;

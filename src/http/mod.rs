@@ -3,10 +3,12 @@
 
 pub mod accounts;
 pub mod auth;
+pub mod catalogue;
 pub mod code;
 pub mod cors;
 pub mod edge;
 pub mod error;
+pub mod etag;
 pub mod extract;
 pub mod failed_sign_ins;
 pub mod hold_token;

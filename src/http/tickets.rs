@@ -122,7 +122,7 @@ pub struct TicketAnswer {
     seat_id: String,
     performance: PerformanceName,
     timetable_id: TimetableId,
-    starts_at: Option<Timestamp>,
+    starts_at: Timestamp,
     /// The name of its owner.
     holder: String,
     /// What a door checks.
@@ -139,7 +139,8 @@ pub struct PerformanceName {
 }
 
 fn answer(app: &App, row: TicketRow) -> Answer<TicketAnswer> {
-    let plan = app.plan_of_past(row.timetable)?;
+    let (performance, timetable) = app.past_sale(row.timetable)?;
+    let plan = &timetable.plan;
     let seat_id = plan.layout.name_of(row.seat).to_string();
     Ok(TicketAnswer {
         code: app.tickets.sign(&row, seat_id.clone())?,
@@ -148,10 +149,10 @@ fn answer(app: &App, row: TicketRow) -> Answer<TicketAnswer> {
         seat_id,
         performance: PerformanceName {
             performance_id: plan.performance_id,
-            title: app.catalogue.title(plan.performance_id).unwrap_or_default(),
+            title: performance.row.title.clone(),
         },
         timetable_id: row.timetable,
-        starts_at: app.catalogue.starts_at(row.timetable),
+        starts_at: timetable.row.starts_at,
         holder: row.holder,
         status: row.status,
     })

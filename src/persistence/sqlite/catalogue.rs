@@ -9,7 +9,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
-use self::read::{performance_of, timetable_of, venue_of};
+use self::read::{timetable_of, venue_of};
 use super::SqliteStore;
 use super::commit::{hex, json};
 use crate::catalogue::rows::{
