@@ -170,7 +170,8 @@ impl App {
             config.store.migrate,
         )
         .await?;
-        let catalogue = Catalogue::load(store.clone(), view_key(&keys), clock.now()).await?;
+        let view_key = keys.sign(Purpose::Viewer, b"views");
+        let catalogue = Arc::new(Catalogue::load(&store, view_key, clock.now()).await?);
         let tickets = ticket_signer(&store, &clock).await?;
         let outbox = Arc::new(Notify::new());
         let (node, supervisor, loading) =
@@ -257,7 +258,7 @@ impl App {
         self.node.timetables.directory().stop().await;
         self.node.accounts.directory().stop().await;
         self.supervisor.stop(None);
-        if let Err(error) = self.catalogue.flush_views(self.clock.now()).await {
+        if let Err(error) = self.catalogue.flush_views().await {
             tracing::warn!(%error, "views could not be written");
         }
         for task in self.tasks.lock().drain(..) {
@@ -331,7 +332,8 @@ impl App {
     /// # Errors
     /// Those of [`App::past_sale`].
     pub fn plan_of_past(&self, id: TimetableId) -> Answer<Arc<Plan>> {
-        self.past_sale(id).map(|(_, timetable)| Arc::clone(&timetable.plan))
+        self.past_sale(id)
+            .map(|(_, timetable)| Arc::clone(&timetable.plan))
     }
 
     /// The timetable that a hold of `user` is, or was lately, on.
@@ -381,7 +383,9 @@ impl App {
     /// If the store can't be read.
     pub async fn orders_exist(&self, performance: PerformanceId) -> Result<bool, StoreError> {
         let performance = self.catalogue.performance(performance);
-        let timetables = performance.iter().flat_map(|performance| &performance.timetables);
+        let timetables = performance
+            .iter()
+            .flat_map(|performance| &performance.timetables);
         let timetables = timetables.map(|timetable| timetable.row.id).collect();
         self.store.any_order_of(timetables).await
     }
@@ -399,14 +403,6 @@ impl App {
             Err(problem) => self.holds.refused(problem.code().as_str()),
         }
     }
-}
-
-/// Keeps viewers from being told by their hashes; the same at each start.
-fn view_key(keys: &Keys) -> [u8; 32] {
-    let mut key = [0; 32];
-    key[..16].copy_from_slice(&keys.sign(Purpose::Viewer, b"1"));
-    key[16..].copy_from_slice(&keys.sign(Purpose::Viewer, b"2"));
-    key
 }
 
 async fn ticket_signer(store: &Store, clock: &Clock) -> Result<TicketSigner, StartError> {
@@ -517,7 +513,7 @@ async fn heartbeat(app: std::sync::Weak<App>) {
         {
             tracing::debug!(%error, "the sign of life could not be written");
         }
-        if let Err(error) = app.catalogue.flush_views(app.clock.now()).await {
+        if let Err(error) = app.catalogue.flush_views().await {
             tracing::debug!(%error, "views could not be written");
         }
     }

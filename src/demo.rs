@@ -36,9 +36,15 @@ pub async fn seed(app: &Arc<App>, local: SocketAddr) -> Result<(), StartError> {
         }
     }
     if let Some(user) = owner {
-        make_performances(app, Caller { user, is_admin: false })
-            .await
-            .map_err(|error| failed(&error))?;
+        make_performances(
+            app,
+            Caller {
+                user,
+                is_admin: false,
+            },
+        )
+        .await
+        .map_err(|error| failed(&error))?;
     }
     explain(local);
     Ok(())
@@ -50,11 +56,24 @@ async fn make_performances(app: &Arc<App>, caller: Caller) -> Result<(), Catalog
     let demo::Venues { arena, theatre } = demo::venues();
     let key = |name: &str| Some(format!("demo-{name}"));
     let catalogue = &app.catalogue;
-    let arena = catalogue.create_venue(caller, &arena, key("arena"), now).await?.value.id;
-    let theatre = catalogue.create_venue(caller, &theatre, key("theatre"), now).await?.value.id;
-    for (index, request) in demo::performances(arena, theatre, now).into_iter().enumerate() {
+    let arena = catalogue
+        .create_venue(caller, &arena, key("arena"), now)
+        .await?
+        .value
+        .id;
+    let theatre = catalogue
+        .create_venue(caller, &theatre, key("theatre"), now)
+        .await?
+        .value
+        .id;
+    for (index, request) in demo::performances(arena, theatre, now)
+        .into_iter()
+        .enumerate()
+    {
         let key = key(&format!("performance-{index}"));
-        let made = catalogue.create_performance(caller, request, key, now).await?;
+        let made = catalogue
+            .create_performance(caller, request, key, now)
+            .await?;
         for timetable in &made.value.timetables {
             app.plan_changed(timetable.row.id);
         }
@@ -62,7 +81,10 @@ async fn make_performances(app: &Arc<App>, caller: Caller) -> Result<(), Catalog
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "what the program says to who started it")]
+#[allow(
+    clippy::print_stdout,
+    reason = "what the program says to who started it"
+)]
 fn explain(local: SocketAddr) {
     println!("demo accounts, all with the password {PASSWORD}:");
     for (email, _, role) in ACCOUNTS {

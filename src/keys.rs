@@ -45,7 +45,7 @@ pub enum Purpose {
     QueuePass,
     /// Cursors of lists.
     Cursor,
-    /// The hashes by which viewers are told apart.
+    /// Who viewed what, so that viewers can't be told from their hashes.
     Viewer,
 }
 

@@ -14,8 +14,8 @@ use super::request::{PerformancePatch, PerformanceRequest, TimetableRequest, Ven
 use super::rows::{IdemKey, Insertion, PerformanceRow, Poster, TimetableRow, VenueRow};
 use super::{Catalogue, ViewCount};
 use crate::domain::ids::{PerformanceId, TimetableId, UserId, VenueId};
-use crate::domain::queue_policy::{PolicyRequest, QueuePolicy};
 use crate::domain::plan::Limits;
+use crate::domain::queue_policy::{PolicyRequest, QueuePolicy};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::sqlite::catalogue::Update;
@@ -107,12 +107,20 @@ impl Catalogue {
         };
         let unbuildable = |e| CatalogueError::Store(StoreError::Unreadable(format!("{e}")));
         let venue = Arc::new(Venue::of(&row).map_err(unbuildable)?);
-        self.write(async move |this| match this.store.insert_venue(row, idem(caller, key)).await? {
-            Insertion::Inserted(value) => {
-                this.swap(|image| image.put_venue(venue));
-                Ok(Made { value, replayed: false })
+        self.write(async move |this| {
+            match this.store.insert_venue(row, idem(caller, key)).await? {
+                Insertion::Inserted(value) => {
+                    this.swap(|image| image.put_venue(venue));
+                    Ok(Made {
+                        value,
+                        replayed: false,
+                    })
+                }
+                Insertion::Existing(value) => Ok(Made {
+                    value,
+                    replayed: true,
+                }),
             }
-            Insertion::Existing(value) => Ok(Made { value, replayed: true }),
         })
         .await
     }
@@ -128,7 +136,9 @@ impl Catalogue {
         key: Option<String>,
         now: Timestamp,
     ) -> Result<Made<Arc<Performance>>> {
-        let venue = self.venue(request.venue_id).filter(|venue| caller.may(venue.owner));
+        let venue = self
+            .venue(request.venue_id)
+            .filter(|venue| caller.may(venue.owner));
         let venue = venue.ok_or(CatalogueError::VenueNotFound)?;
         let mut errors = Errors::default();
         check::timetables(&mut errors, &request.timetables, now);
@@ -141,16 +151,27 @@ impl Catalogue {
         errors.or(()).map_err(CatalogueError::Invalid)?;
         self.write(async move |this| {
             let (store, idem) = (&this.store, idem(caller, key));
-            match store.insert_performance(row.clone(), dates.clone(), idem).await? {
+            match store
+                .insert_performance(row.clone(), dates.clone(), idem)
+                .await?
+            {
                 Insertion::Inserted(_) => {
                     let views = Arc::new(ViewCount::default());
                     let value = Arc::new(Performance::new(row, venue, dates, views));
                     this.put(&value);
-                    Ok(Made { value, replayed: false })
+                    Ok(Made {
+                        value,
+                        replayed: false,
+                    })
                 }
                 Insertion::Existing(id) => {
-                    let value = this.performance(id).ok_or(CatalogueError::PerformanceNotFound)?;
-                    Ok(Made { value, replayed: true })
+                    let value = this
+                        .performance(id)
+                        .ok_or(CatalogueError::PerformanceNotFound)?;
+                    Ok(Made {
+                        value,
+                        replayed: true,
+                    })
                 }
             }
         })
@@ -188,7 +209,9 @@ impl Catalogue {
                 }
                 Insertion::Existing(row) => (row, true),
             };
-            let value = this.timetable(row.id).ok_or(CatalogueError::TimetableNotFound)?;
+            let value = this
+                .timetable(row.id)
+                .ok_or(CatalogueError::TimetableNotFound)?;
             Ok(Made { value, replayed })
         })
         .await
@@ -241,7 +264,10 @@ impl Catalogue {
         errors.or(()).map_err(CatalogueError::Invalid)?;
         self.write(async move |this| {
             let before = this.live_performance_of(caller, id)?;
-            let row = PerformanceRow { queue, ..before.row.clone() };
+            let row = PerformanceRow {
+                queue,
+                ..before.row.clone()
+            };
             this.update(&before, row, false, now).await
         })
         .await
@@ -265,7 +291,10 @@ impl Catalogue {
             if before.row.deleted_at.is_some() == deleted {
                 return Ok(before);
             }
-            let row = PerformanceRow { deleted_at: deleted.then_some(now), ..before.row.clone() };
+            let row = PerformanceRow {
+                deleted_at: deleted.then_some(now),
+                ..before.row.clone()
+            };
             this.update(&before, row, false, now).await
         })
         .await
@@ -287,7 +316,11 @@ impl Catalogue {
         self.write(async move |this| {
             let before = this.live_performance_of(caller, id)?;
             let mut row = before.row.clone();
-            row.poster_url = Some(format!("{}{}", Performance::poster_path(id), poster.version));
+            row.poster_url = Some(format!(
+                "{}{}",
+                Performance::poster_path(id),
+                poster.version
+            ));
             this.store.store_poster(row.clone(), poster, now).await?;
             let dates = before.timetable_rows();
             let after = version(&before, row, dates);
@@ -344,10 +377,18 @@ impl Catalogue {
                 return Err(CatalogueError::CategoryNotFound);
             }
             if from != to {
-                this.store.rename_category(from.clone(), to.clone(), now).await?;
+                this.store
+                    .rename_category(from.clone(), to.clone(), now)
+                    .await?;
                 this.swap(|image| rename(image, &from, &to));
             }
-            Ok(this.image.load().categories().get(to.as_str()).copied().unwrap_or(0))
+            Ok(this
+                .image
+                .load()
+                .categories()
+                .get(to.as_str())
+                .copied()
+                .unwrap_or(0))
         })
         .await
     }
@@ -363,9 +404,8 @@ impl Catalogue {
             if !image.has_category(&slug) {
                 return Err(CatalogueError::CategoryNotFound);
             }
-            let is_filed = |p: &&Arc<Performance>| {
-                p.row.deleted_at.is_none() && p.row.category == slug
-            };
+            let is_filed =
+                |p: &&Arc<Performance>| p.row.deleted_at.is_none() && p.row.category == slug;
             match image.performances().filter(is_filed).count() {
                 0 => {}
                 count => return Err(CatalogueError::CategoryInUse(count)),
@@ -403,7 +443,9 @@ impl Catalogue {
     /// # Errors
     /// [`CatalogueError::PerformanceNotFound`]
     pub fn performance_of(&self, caller: Caller, id: PerformanceId) -> Result<Arc<Performance>> {
-        let found = self.performance(id).filter(|performance| caller.may(performance.row.owner));
+        let found = self
+            .performance(id)
+            .filter(|performance| caller.may(performance.row.owner));
         found.ok_or(CatalogueError::PerformanceNotFound)
     }
 
@@ -424,7 +466,11 @@ impl Catalogue {
     ) -> Result<Arc<Performance>> {
         let after = version(before, row.clone(), before.timetable_rows());
         let keeps_poster = after.uploaded_poster().is_some();
-        match self.store.update_performance(row, keeps_poster, before_first_sale, now).await? {
+        match self
+            .store
+            .update_performance(row, keeps_poster, before_first_sale, now)
+            .await?
+        {
             Update::Done => {
                 self.put(&after);
                 Ok(after)
@@ -464,7 +510,10 @@ impl Catalogue {
 }
 
 fn idem(caller: Caller, key: Option<String>) -> Option<IdemKey> {
-    key.map(|key| IdemKey { user: caller.user, key })
+    key.map(|key| IdemKey {
+        user: caller.user,
+        key,
+    })
 }
 
 /// The next version of a performance.
@@ -482,7 +531,10 @@ fn rename(image: &mut Image, from: &str, to: &str) {
     let filed: Vec<_> = image.performances().filter(is_filed).cloned().collect();
     image.put_category(to);
     for before in filed {
-        let row = PerformanceRow { category: to.to_owned(), ..before.row.clone() };
+        let row = PerformanceRow {
+            category: to.to_owned(),
+            ..before.row.clone()
+        };
         image.put(version(&before, row, before.timetable_rows()));
     }
     image.remove_category(from);
@@ -516,7 +568,11 @@ fn performance_row(
         description: request.description,
         poster_url: request.poster_url,
         currency: request.currency,
-        grades: request.grades.into_iter().map(super::request::GradeRequest::into_row).collect(),
+        grades: request
+            .grades
+            .into_iter()
+            .map(super::request::GradeRequest::into_row)
+            .collect(),
         opens_at: request.opens_at,
         closes_at: request.closes_at,
         limits: check::limits_with(&Limits::default(), &request.limits),

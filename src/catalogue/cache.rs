@@ -35,8 +35,14 @@ struct Entry {
 
 impl<K: Hash + Eq + Clone> BodyCache<K> {
     pub(super) fn new(bytes_max: usize) -> Self {
-        let state = State { entries: HashMap::default(), asked: 0 };
-        Self { bytes_max, state: Mutex::new(state) }
+        let state = State {
+            entries: HashMap::default(),
+            asked: 0,
+        };
+        Self {
+            bytes_max,
+            state: Mutex::new(state),
+        }
     }
 
     /// The body of `key`, made by `make` if it isn't there; by one caller, for
@@ -67,7 +73,10 @@ impl<K: Hash + Eq + Clone> State<K> {
         self.asked += 1;
         let asked = self.asked;
         let entry = self.entries.entry(key);
-        let entry = entry.or_insert_with(|| Entry { body: Arc::default(), asked });
+        let entry = entry.or_insert_with(|| Entry {
+            body: Arc::default(),
+            asked,
+        });
         entry.asked = asked;
         Arc::clone(&entry.body)
     }
@@ -78,7 +87,9 @@ impl<K: Hash + Eq + Clone> State<K> {
         let mut bytes: usize = self.entries.values().map(size).sum();
         while bytes > bytes_max || self.entries.len() > ENTRIES_MAX {
             let others = self.entries.iter().filter(|(key, _)| *key != newest);
-            let oldest = others.min_by_key(|(_, entry)| entry.asked).map(|(key, _)| key.clone());
+            let oldest = others
+                .min_by_key(|(_, entry)| entry.asked)
+                .map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { return };
             bytes -= self.entries.remove(&oldest).map_or(0, |entry| size(&entry));
         }

@@ -63,7 +63,11 @@ impl Errors {
     /// # Errors
     /// What is wrong.
     pub fn or<T>(self, value: T) -> Result<T, Vec<(String, String)>> {
-        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(self.0)
+        }
     }
 }
 
@@ -99,7 +103,11 @@ pub fn venue(request: &VenueRequest) -> Result<VenueParts, Vec<(String, String)>
         None => 0,
     };
     let time_zone = time_zone.unwrap_or_default();
-    errors.or(VenueParts { time_zone, sections, capacity })
+    errors.or(VenueParts {
+        time_zone,
+        sections,
+        capacity,
+    })
 }
 
 /// The checked parts of a venue.
@@ -136,9 +144,10 @@ fn section_spec(request: &SectionRequest) -> Result<SectionSpec, &'static str> {
                 })
                 .collect(),
         ),
-        (None, Some(grid), None) => {
-            SectionShape::Grid { rows: grid.rows, seats_per_row: grid.seats_per_row }
-        }
+        (None, Some(grid), None) => SectionShape::Grid {
+            rows: grid.rows,
+            seats_per_row: grid.seats_per_row,
+        },
         (None, None, Some(units)) => SectionShape::GeneralAdmission { units },
         _ => return Err("must have exactly one of rows, grid and general_admission"),
     };
@@ -155,8 +164,18 @@ fn section_spec(request: &SectionRequest) -> Result<SectionSpec, &'static str> {
 pub fn performance(errors: &mut Errors, row: &PerformanceRow, layout: &Layout) {
     text(errors, "title", &row.title, 1, TITLE_CHARS_MAX);
     errors.unless(is_category(&row.category), "category", CATEGORY_RULE);
-    text(errors, "description", &row.description, 0, DESCRIPTION_CHARS_MAX);
-    errors.unless(row.cast.len() <= CAST_MAX, "cast", format!("at most {CAST_MAX} names"));
+    text(
+        errors,
+        "description",
+        &row.description,
+        0,
+        DESCRIPTION_CHARS_MAX,
+    );
+    errors.unless(
+        row.cast.len() <= CAST_MAX,
+        "cast",
+        format!("at most {CAST_MAX} names"),
+    );
     for (at, name) in row.cast.iter().enumerate().take(CAST_MAX) {
         text(errors, &format!("cast[{at}]"), name, 1, CAST_NAME_CHARS_MAX);
     }
@@ -180,12 +199,16 @@ pub const CATEGORY_RULE: &str = "must be 1 to 40 of a-z, 0-9 and -";
 #[must_use]
 pub fn is_category(slug: &str) -> bool {
     (1..=CATEGORY_CHARS_MAX).contains(&slug.len())
-        && slug.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && slug
+            .bytes()
+            .all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 /// It ends in `src` attributes, so that no other scheme is taken.
 fn is_poster_url(url: &str) -> bool {
-    let scheme_is_known = ["https://", "http://", "/"].iter().any(|start| url.starts_with(start));
+    let scheme_is_known = ["https://", "http://", "/"]
+        .iter()
+        .any(|start| url.starts_with(start));
     scheme_is_known
         && url.chars().count() <= URL_CHARS_MAX
         && !url.chars().any(|c| c.is_control() || c.is_whitespace())
@@ -203,25 +226,68 @@ fn text(errors: &mut Errors, field: &str, text: &str, min: usize, max: usize) {
 fn limits(errors: &mut Errors, limits: &Limits) {
     let mut range = |name: &str, value: u32, min: u32, max: u32| {
         let field = format!("limits.{name}");
-        errors.unless((min..=max).contains(&value), field, format!("must be from {min} to {max}"));
+        errors.unless(
+            (min..=max).contains(&value),
+            field,
+            format!("must be from {min} to {max}"),
+        );
     };
-    range("max_seats_per_user", limits.max_seats_per_user, 1, SEATS_PER_USER_MAX);
-    range("hold_ttl_seconds", limits.hold_ttl_seconds, 1, LIMIT_SECONDS_MAX);
-    range("hold_max_seconds", limits.hold_max_seconds, 0, LIMIT_SECONDS_MAX);
-    range("payment_ttl_seconds", limits.payment_ttl_seconds, 0, LIMIT_SECONDS_MAX);
-    range("cancel_until_hours_before", limits.cancel_until_hours_before, 0, CANCEL_HOURS_MAX);
-    range("offer_ttl_seconds", limits.offer_ttl_seconds, 0, LIMIT_SECONDS_MAX);
-    range("release_jitter_seconds", limits.release_jitter_seconds, 0, LIMIT_SECONDS_MAX);
+    range(
+        "max_seats_per_user",
+        limits.max_seats_per_user,
+        1,
+        SEATS_PER_USER_MAX,
+    );
+    range(
+        "hold_ttl_seconds",
+        limits.hold_ttl_seconds,
+        1,
+        LIMIT_SECONDS_MAX,
+    );
+    range(
+        "hold_max_seconds",
+        limits.hold_max_seconds,
+        0,
+        LIMIT_SECONDS_MAX,
+    );
+    range(
+        "payment_ttl_seconds",
+        limits.payment_ttl_seconds,
+        0,
+        LIMIT_SECONDS_MAX,
+    );
+    range(
+        "cancel_until_hours_before",
+        limits.cancel_until_hours_before,
+        0,
+        CANCEL_HOURS_MAX,
+    );
+    range(
+        "offer_ttl_seconds",
+        limits.offer_ttl_seconds,
+        0,
+        LIMIT_SECONDS_MAX,
+    );
+    range(
+        "release_jitter_seconds",
+        limits.release_jitter_seconds,
+        0,
+        LIMIT_SECONDS_MAX,
+    );
 }
 
 /// Limits with what `request` changes.
 #[must_use]
 pub fn limits_with(base: &Limits, request: &LimitsRequest) -> Limits {
     Limits {
-        max_seats_per_user: request.max_seats_per_user.unwrap_or(base.max_seats_per_user),
+        max_seats_per_user: request
+            .max_seats_per_user
+            .unwrap_or(base.max_seats_per_user),
         hold_ttl_seconds: request.hold_ttl_seconds.unwrap_or(base.hold_ttl_seconds),
         hold_max_seconds: request.hold_max_seconds.unwrap_or(base.hold_max_seconds),
-        payment_ttl_seconds: request.payment_ttl_seconds.unwrap_or(base.payment_ttl_seconds),
+        payment_ttl_seconds: request
+            .payment_ttl_seconds
+            .unwrap_or(base.payment_ttl_seconds),
         cancel_until_hours_before: request
             .cancel_until_hours_before
             .unwrap_or(base.cancel_until_hours_before),
@@ -234,15 +300,27 @@ pub fn limits_with(base: &Limits, request: &LimitsRequest) -> Limits {
 
 fn grades(errors: &mut Errors, row: &PerformanceRow, layout: &Layout) {
     let count_is_right = (1..=GRADES_MAX).contains(&row.grades.len());
-    errors.unless(count_is_right, "grades", format!("must be 1 to {GRADES_MAX}"));
+    errors.unless(
+        count_is_right,
+        "grades",
+        format!("must be 1 to {GRADES_MAX}"),
+    );
     let mut names = HashSet::new();
     let mut taken = HashSet::new();
     for (at, grade) in row.grades.iter().enumerate().take(GRADES_MAX) {
         let path = format!("grades[{at}]");
-        errors.unless(names.insert(&grade.name), format!("{path}.name"), "names an earlier one");
+        errors.unless(
+            names.insert(&grade.name),
+            format!("{path}.name"),
+            "names an earlier one",
+        );
         grade_alone(errors, &path, grade, row);
         let has_sections = !grade.sections.is_empty();
-        errors.unless(has_sections, format!("{path}.sections"), "must name at least one section");
+        errors.unless(
+            has_sections,
+            format!("{path}.sections"),
+            "must name at least one section",
+        );
         for (at, name) in grade.sections.iter().enumerate() {
             let field = || format!("{path}.sections[{at}]");
             match layout.section_named(name) {
@@ -254,21 +332,43 @@ fn grades(errors: &mut Errors, row: &PerformanceRow, layout: &Layout) {
             }
         }
     }
-    let is_free = |name: &str| layout.section_named(name).is_none_or(|at| !taken.contains(&at));
-    if let Some(section) = layout.sections().iter().find(|section| is_free(&section.name)) {
-        errors.add("grades", format!("the section {} is in no grade", section.name));
+    let is_free = |name: &str| {
+        layout
+            .section_named(name)
+            .is_none_or(|at| !taken.contains(&at))
+    };
+    if let Some(section) = layout
+        .sections()
+        .iter()
+        .find(|section| is_free(&section.name))
+    {
+        errors.add(
+            "grades",
+            format!("the section {} is in no grade", section.name),
+        );
     }
 }
 
 fn grade_alone(errors: &mut Errors, path: &str, grade: &GradeRow, row: &PerformanceRow) {
-    text(errors, &format!("{path}.name"), &grade.name, 1, GRADE_NAME_CHARS_MAX);
+    text(
+        errors,
+        &format!("{path}.name"),
+        &grade.name,
+        1,
+        GRADE_NAME_CHARS_MAX,
+    );
     let price_is_right = (Money::ZERO..=Money::MAX_ENTERED).contains(&grade.price);
     let message = format!("must be from 0 to {}", Money::MAX_ENTERED);
     errors.unless(price_is_right, format!("{path}.price"), message);
-    let max_per_user_is_right =
-        grade.max_per_user.is_none_or(|max| (1..=SEATS_PER_USER_MAX).contains(&max));
+    let max_per_user_is_right = grade
+        .max_per_user
+        .is_none_or(|max| (1..=SEATS_PER_USER_MAX).contains(&max));
     let message = format!("must be from 1 to {SEATS_PER_USER_MAX}");
-    errors.unless(max_per_user_is_right, format!("{path}.max_per_user"), message);
+    errors.unless(
+        max_per_user_is_right,
+        format!("{path}.max_per_user"),
+        message,
+    );
     if grade.opens_at.is_some() || grade.closes_at.is_some() {
         let opens_at = grade.opens_at.unwrap_or(row.opens_at);
         let closes_at = grade.closes_at.unwrap_or(row.closes_at);
@@ -280,9 +380,19 @@ fn grade_alone(errors: &mut Errors, path: &str, grade: &GradeRow, row: &Performa
 /// Checks a date that is to be added.
 pub fn timetable(errors: &mut Errors, path: &str, request: &TimetableRequest, now: Timestamp) {
     let starts_later = request.starts_at > now;
-    errors.unless(starts_later, format!("{path}starts_at"), "must be in the future");
-    let doors_before = request.doors_at.is_none_or(|doors_at| doors_at <= request.starts_at);
-    errors.unless(doors_before, format!("{path}doors_at"), "must not be after starts_at");
+    errors.unless(
+        starts_later,
+        format!("{path}starts_at"),
+        "must be in the future",
+    );
+    let doors_before = request
+        .doors_at
+        .is_none_or(|doors_at| doors_at <= request.starts_at);
+    errors.unless(
+        doors_before,
+        format!("{path}doors_at"),
+        "must not be after starts_at",
+    );
 }
 
 /// Checks the dates of a new performance.

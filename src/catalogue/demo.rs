@@ -24,13 +24,20 @@ pub struct Venues {
 /// The venues.
 #[must_use]
 pub fn venues() -> Venues {
-    Venues { arena: arena(), theatre: theatre() }
+    Venues {
+        arena: arena(),
+        theatre: theatre(),
+    }
 }
 
 /// Three performances of three categories, on sale at `now`.
 #[must_use]
 pub fn performances(arena: VenueId, theatre: VenueId, now: Timestamp) -> Vec<PerformanceRequest> {
-    vec![concert(arena, now), musical(theatre, now), play(theatre, now)]
+    vec![
+        concert(arena, now),
+        musical(theatre, now),
+        play(theatre, now),
+    ]
 }
 
 /// The stage is at the origin; blocks stand on the floor in front of it, then a
@@ -93,7 +100,10 @@ fn theatre() -> VenueRequest {
 fn grid(name: &str, rows: u32, seats_per_row: u32, x: f32, y: f32) -> SectionRequest {
     SectionRequest {
         name: name.into(),
-        grid: Some(GridRequest { rows, seats_per_row }),
+        grid: Some(GridRequest {
+            rows,
+            seats_per_row,
+        }),
         x: Some(x),
         y: Some(y),
         ..SectionRequest::default()
@@ -114,8 +124,15 @@ fn fan(rows: u32, first: u32, last: u32) -> Vec<RowRequest> {
 }
 
 fn seats_of(section: &SectionRequest) -> u32 {
-    let rows = section.rows.iter().flatten().map(|row| row.seats).sum::<u32>();
-    let grid = section.grid.map_or(0, |grid| grid.rows * grid.seats_per_row);
+    let rows = section
+        .rows
+        .iter()
+        .flatten()
+        .map(|row| row.seats)
+        .sum::<u32>();
+    let grid = section
+        .grid
+        .map_or(0, |grid| grid.rows * grid.seats_per_row);
     rows + grid + section.general_admission.unwrap_or(0)
 }
 
@@ -131,7 +148,10 @@ fn grade(name: &str, price: i64, sections: &[&str]) -> GradeRequest {
 }
 
 fn date(starts_at: Timestamp) -> TimetableRequest {
-    TimetableRequest { starts_at, doors_at: Some(starts_at.plus(Millis(-HOUR.0))) }
+    TimetableRequest {
+        starts_at,
+        doors_at: Some(starts_at.plus(Millis(-HOUR.0))),
+    }
 }
 
 /// The evening so many days after `now`, at 20:00 in Seoul (11:00 UTC).
@@ -139,7 +159,12 @@ fn evening(now: Timestamp, days: i64) -> Timestamp {
     Timestamp((now.0.div_euclid(DAY.0) + days) * DAY.0 + 11 * HOUR.0)
 }
 
-fn performance(venue_id: VenueId, title: &str, category: &str, now: Timestamp) -> PerformanceRequest {
+fn performance(
+    venue_id: VenueId,
+    title: &str,
+    category: &str,
+    now: Timestamp,
+) -> PerformanceRequest {
     PerformanceRequest {
         title: title.into(),
         category: category.into(),
@@ -178,7 +203,10 @@ fn musical(theatre: VenueId, now: Timestamp) -> PerformanceRequest {
     PerformanceRequest {
         cast: vec!["Kim Haneul".into(), "Park Seojin".into(), "Lee Dami".into()],
         description: "A lighthouse keeper, a letter, and a city that forgot the sea.".into(),
-        grades: vec![grade("R", 90_000, &["STALLS"]), grade("S", 60_000, &["BALCONY"])],
+        grades: vec![
+            grade("R", 90_000, &["STALLS"]),
+            grade("S", 60_000, &["BALCONY"]),
+        ],
         timetables: (10..15).map(|days| date(evening(now, days))).collect(),
         closes_at: evening(now, 14),
         ..performance(theatre, "The Lighthouse Letters", "musical", now)
@@ -189,7 +217,10 @@ fn play(theatre: VenueId, now: Timestamp) -> PerformanceRequest {
     PerformanceRequest {
         cast: vec!["Choi Yuna".into(), "Daniel Brandt".into()],
         description: "Ninety minutes in a waiting room where nobody is called.".into(),
-        grades: vec![grade("R", 50_000, &["STALLS"]), grade("S", 35_000, &["BALCONY"])],
+        grades: vec![
+            grade("R", 50_000, &["STALLS"]),
+            grade("S", 35_000, &["BALCONY"]),
+        ],
         timetables: vec![date(evening(now, 20)), date(evening(now, 21))],
         closes_at: evening(now, 21),
         ..performance(theatre, "Number Forty-Two", "play", now)

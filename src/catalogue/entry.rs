@@ -115,12 +115,27 @@ impl Performance {
         };
         let timetables: Vec<Arc<Timetable>> = timetables
             .into_iter()
-            .map(|row| Arc::new(Timetable { plan: Arc::new(plan_of(&row)), row }))
+            .map(|row| {
+                Arc::new(Timetable {
+                    plan: Arc::new(plan_of(&row)),
+                    row,
+                })
+            })
             .collect();
-        let mut by_id: Vec<_> = (0u32..).zip(&timetables).map(|(at, t)| (t.row.id, at)).collect();
+        let mut by_id: Vec<_> = (0u32..)
+            .zip(&timetables)
+            .map(|(at, t)| (t.row.id, at))
+            .collect();
         by_id.sort_unstable();
         let layout_etag = layout_etag(venue.id, &row.grades);
-        Self { row, venue, timetables, views, layout_etag, by_id }
+        Self {
+            row,
+            venue,
+            timetables,
+            views,
+            layout_etag,
+            by_id,
+        }
     }
 
     /// Which one.
@@ -146,13 +161,17 @@ impl Performance {
     /// When its first date starts.
     #[must_use]
     pub fn first_starts_at(&self) -> Option<Timestamp> {
-        self.timetables.first().map(|timetable| timetable.row.starts_at)
+        self.timetables
+            .first()
+            .map(|timetable| timetable.row.starts_at)
     }
 
     /// When its last date starts.
     #[must_use]
     pub fn last_starts_at(&self) -> Option<Timestamp> {
-        self.timetables.last().map(|timetable| timetable.row.starts_at)
+        self.timetables
+            .last()
+            .map(|timetable| timetable.row.starts_at)
     }
 
     /// The price of the cheapest grade.
@@ -164,7 +183,11 @@ impl Performance {
     /// How its sale stands at this moment.
     #[must_use]
     pub fn status(&self, now: Timestamp, seats: SeatsOf<'_>) -> SaleStatus {
-        let live = || self.timetables.iter().filter(|t| t.row.cancelled_at.is_none());
+        let live = || {
+            self.timetables
+                .iter()
+                .filter(|t| t.row.cancelled_at.is_none())
+        };
         match self.status_by_time(now) {
             SaleStatus::OnSale if self.timetables.is_empty() => SaleStatus::Scheduled,
             SaleStatus::OnSale if live().next().is_none() => SaleStatus::Closed,
@@ -230,7 +253,10 @@ impl Performance {
 
     /// Its dates as stored, to make another version of it from.
     pub(super) fn timetable_rows(&self) -> Vec<TimetableRow> {
-        self.timetables.iter().map(|timetable| timetable.row).collect()
+        self.timetables
+            .iter()
+            .map(|timetable| timetable.row)
+            .collect()
     }
 }
 
@@ -244,7 +270,11 @@ pub(super) fn push_folded(text: &str, into: &mut String) {
     if text.is_ascii() {
         into.extend(text.chars().map(|c| c.to_ascii_lowercase()));
     } else {
-        into.extend(text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
+        into.extend(
+            text.chars()
+                .flat_map(char::to_uppercase)
+                .flat_map(char::to_lowercase),
+        );
     }
 }
 

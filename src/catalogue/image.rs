@@ -81,7 +81,8 @@ impl Image {
     }
 
     pub(super) fn performance(&self, id: PerformanceId) -> Option<&Arc<Performance>> {
-        self.at(*self.by_id.get(&id)?).map(|place| &place.performance)
+        self.at(*self.by_id.get(&id)?)
+            .map(|place| &place.performance)
     }
 
     pub(super) fn timetable(
@@ -103,9 +104,10 @@ impl Image {
 
     /// Public performances with their slots.
     pub(super) fn public(&self) -> impl Iterator<Item = (Slot, &Arc<Performance>)> {
-        self.by_opens_at
-            .iter()
-            .filter_map(|rank| self.at(rank.slot).map(|place| (rank.slot, &place.performance)))
+        self.by_opens_at.iter().filter_map(|rank| {
+            self.at(rank.slot)
+                .map(|place| (rank.slot, &place.performance))
+        })
     }
 
     pub(super) fn by_opens_at(&self) -> &[Rank] {
@@ -122,8 +124,11 @@ impl Image {
 
     /// Each category with the number of its public performances.
     pub(super) fn categories(&self) -> BTreeMap<&str, u32> {
-        let mut counts: BTreeMap<&str, u32> =
-            self.categories.iter().map(|slug| (slug.as_str(), 0)).collect();
+        let mut counts: BTreeMap<&str, u32> = self
+            .categories
+            .iter()
+            .map(|slug| (slug.as_str(), 0))
+            .collect();
         for (_, performance) in self.public() {
             *counts.entry(performance.row.category.as_str()).or_default() += 1;
         }
@@ -156,9 +161,15 @@ impl Image {
             Some(slot) => *slot,
             None => self.add_slot(id),
         };
-        let place = Place { facts: facts_of(&performance), performance };
+        let place = Place {
+            facts: facts_of(&performance),
+            performance,
+        };
         let timetables = &place.performance.timetables;
-        if !timetables.iter().all(|t| self.by_timetable.contains_key(&t.row.id)) {
+        if !timetables
+            .iter()
+            .all(|t| self.by_timetable.contains_key(&t.row.id))
+        {
             let by_timetable = Arc::make_mut(&mut self.by_timetable);
             by_timetable.extend(timetables.iter().map(|t| (t.row.id, slot)));
         }
@@ -199,9 +210,17 @@ impl Image {
     }
 
     fn ranks(&mut self, slot: Slot, place: &Place) -> [(&mut Vec<Rank>, Rank); 2] {
-        let Facts { opens_at, first_starts_at, .. } = place.facts;
+        let Facts {
+            opens_at,
+            first_starts_at,
+            ..
+        } = place.facts;
         let id = place.performance.id().0;
-        let rank = |key: Timestamp| Rank { key: key.0, id, slot };
+        let rank = |key: Timestamp| Rank {
+            key: key.0,
+            id,
+            slot,
+        };
         [
             (&mut self.by_opens_at, rank(opens_at)),
             (&mut self.by_starts_at, rank(first_starts_at)),

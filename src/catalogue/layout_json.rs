@@ -28,7 +28,11 @@ pub(super) fn render(plan: &Plan) -> Bytes {
         if at > 0 {
             out.push(',');
         }
-        let grade = plan.grade_of_section.get(at).copied().unwrap_or(GradeIndex(0));
+        let grade = plan
+            .grade_of_section
+            .get(at)
+            .copied()
+            .unwrap_or(GradeIndex(0));
         push_section(&mut out, layout, section, &priced(plan, grade));
     }
     out.push_str("],\"seat_order\":\"row-major\"}");
@@ -37,13 +41,22 @@ pub(super) fn render(plan: &Plan) -> Bytes {
 
 /// `"grade":…,"price":…`
 fn priced(plan: &Plan, grade: GradeIndex) -> String {
-    let (name, price) = plan.grade(grade).map_or(("", 0), |g| (g.name.as_str(), g.price.0));
-    format!("\"grade\":{},\"price\":{price}", serde_json::Value::from(name))
+    let (name, price) = plan
+        .grade(grade)
+        .map_or(("", 0), |g| (g.name.as_str(), g.price.0));
+    format!(
+        "\"grade\":{},\"price\":{price}",
+        serde_json::Value::from(name)
+    )
 }
 
 fn push_section(out: &mut String, layout: &Layout, section: &Section, priced: &str) {
     // Names are letters and digits only, and writing to a String can't fail.
-    let _ = write!(out, "{{\"name\":\"{}\",\"general_admission\":", section.name);
+    let _ = write!(
+        out,
+        "{{\"name\":\"{}\",\"general_admission\":",
+        section.name
+    );
     if section.general_admission {
         let units = section.seats;
         let _ = write!(out, "true,\"rows\":[],\"units\":{units},{priced},\"x\":");
@@ -55,7 +68,13 @@ fn push_section(out: &mut String, layout: &Layout, section: &Section, priced: &s
     }
     out.push_str("false,\"rows\":[");
     let range = section.rows.start as usize..section.rows.end as usize;
-    for (at, row) in layout.rows().get(range).unwrap_or_default().iter().enumerate() {
+    for (at, row) in layout
+        .rows()
+        .get(range)
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
         if at > 0 {
             out.push(',');
         }
@@ -69,7 +88,11 @@ fn push_row(out: &mut String, section: &Section, row: &Row, priced: &str) {
     let middle = format!(",{priced},\"x\":");
     let mut tail = String::from(",\"y\":");
     push_coordinate(&mut tail, row.y);
-    let _ = write!(tail, ",\"accessible\":{}}}", row.accessible || section.accessible);
+    let _ = write!(
+        tail,
+        ",\"accessible\":{}}}",
+        row.accessible || section.accessible
+    );
     let _ = write!(out, "{{\"name\":\"{}\",\"seats\":[", row.name);
     for number in 1..=row.seats {
         if number > 1 {

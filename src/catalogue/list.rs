@@ -10,12 +10,10 @@ use super::image::{Image, Place, Rank};
 use crate::domain::time::Timestamp;
 
 /// The most words of a search that are looked at.
-pub const SEARCH_WORDS_MAX: usize = 8;
+const SEARCH_WORDS_MAX: usize = 8;
 
 /// What a list is sorted by.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sort {
     /// The soonest sale first.
@@ -81,7 +79,12 @@ impl Search<'_> {
         let from = after.map_or(0, |after| {
             order.partition_point(|rank| (rank.key, rank.id) <= (after.key, after.id))
         });
-        let words = self.wanted.query.as_deref().map(words_of).unwrap_or_default();
+        let words = self
+            .wanted
+            .query
+            .as_deref()
+            .map(words_of)
+            .unwrap_or_default();
         let matching = (!words.is_empty()).then(|| self.image.search(&words));
         let is_match = |rank: &&Rank| match &matching {
             Some(matching) => matching.get(rank.slot as usize).copied().unwrap_or(false),
@@ -107,13 +110,27 @@ impl Search<'_> {
         if self.wanted.status.is_some_and(|wanted| wanted != status) {
             return None;
         }
-        let position = Position { sort: self.wanted.sort, key: rank.key, id: rank.id };
-        Some(Found { performance: Arc::clone(performance), status, position })
+        let position = Position {
+            sort: self.wanted.sort,
+            key: rank.key,
+            id: rank.id,
+        };
+        Some(Found {
+            performance: Arc::clone(performance),
+            status,
+            position,
+        })
     }
 
     /// What can be told without asking for seats; the cheapest first.
     fn may_fit(&self, place: &Place) -> bool {
-        let Wanted { from, to, status, category, .. } = self.wanted;
+        let Wanted {
+            from,
+            to,
+            status,
+            category,
+            ..
+        } = self.wanted;
         let facts = &place.facts;
         let by_time = match status {
             Some(SaleStatus::Scheduled) if self.now < facts.opens_at => true,
@@ -127,7 +144,9 @@ impl Search<'_> {
         by_time
             && from.is_none_or(|from| facts.last_starts_at >= from)
             && to.is_none_or(|to| facts.first_starts_at <= to)
-            && category.as_ref().is_none_or(|slug| place.performance.row.category == *slug)
+            && category
+                .as_ref()
+                .is_none_or(|slug| place.performance.row.category == *slug)
             && (from.is_none() || to.is_none() || self.starts_within(&place.performance))
     }
 
@@ -136,12 +155,19 @@ impl Search<'_> {
             self.wanted.from.is_none_or(|from| starts_at >= from)
                 && self.wanted.to.is_none_or(|to| starts_at <= to)
         };
-        performance.timetables.iter().any(|timetable| is_within(timetable.row.starts_at))
+        performance
+            .timetables
+            .iter()
+            .any(|timetable| is_within(timetable.row.starts_at))
     }
 }
 
 fn words_of(query: &str) -> Vec<String> {
     let mut folded = String::with_capacity(query.len());
     push_folded(query, &mut folded);
-    folded.split_whitespace().take(SEARCH_WORDS_MAX).map(str::to_owned).collect()
+    folded
+        .split_whitespace()
+        .take(SEARCH_WORDS_MAX)
+        .map(str::to_owned)
+        .collect()
 }

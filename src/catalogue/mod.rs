@@ -47,9 +47,11 @@ use self::image::{Image, Rank};
 use self::list::Search;
 use self::rows::{CatalogueRows, DayViews, Poster, TimetableRow};
 use self::views::{RANKING_DAYS_MAX, VIEWERS_SEEN_MAX, Views, day_of};
+use crate::app::Sale;
 use crate::domain::ids::{PerformanceId, TimetableId, VenueId};
 use crate::domain::plan::Plan;
 use crate::domain::time::{Millis, Timestamp};
+use crate::keys::MAC_BYTES;
 use crate::persistence::{Store, StoreError};
 
 /// How many bytes of rendered layouts are kept.
@@ -88,17 +90,17 @@ impl Catalogue {
     /// # Errors
     /// If the store can't be read, or what is in it can't be understood.
     pub async fn load(
-        store: Store,
-        view_key: [u8; 32],
+        store: &Store,
+        view_key: [u8; MAC_BYTES],
         now: Timestamp,
-    ) -> Result<Arc<Self>, StoreError> {
+    ) -> Result<Self, StoreError> {
         let today = day_of(now);
         let rows = store.load_catalogue().await?;
         let days = store.views_by_day(today - RANKING_DAYS_MAX).await?;
         let seen = store.viewers_of_day(today, VIEWERS_SEEN_MAX as u32).await?;
         let image = image_of(rows, &days)?;
-        Ok(Arc::new(Self {
-            store,
+        Ok(Self {
+            store: store.clone(),
             image: ArcSwap::from_pointee(image),
             writing: tokio::sync::Mutex::default(),
             views: Views::new(view_key, &seen, today),
@@ -106,7 +108,7 @@ impl Catalogue {
             posters: BodyCache::new(POSTER_BYTES_MAX),
             popularity: Mutex::default(),
             ranking: ranking::Cache::default(),
-        }))
+        })
     }
 
     /// What a timetable decides by; also of drafts and of what was deleted,
@@ -114,7 +116,66 @@ impl Catalogue {
     #[must_use]
     pub fn plan(&self, id: TimetableId) -> Option<Arc<Plan>> {
         let image = self.image.load();
-        image.timetable(id).map(|(_, timetable)| Arc::clone(&timetable.plan))
+        image
+            .timetable(id)
+            .map(|(_, timetable)| Arc::clone(&timetable.plan))
+    }
+
+    /// What all timetables decide by.
+    #[must_use]
+    pub fn plans(&self) -> Vec<Arc<Plan>> {
+        let image = self.image.load();
+        let timetables = image
+            .performances()
+            .flat_map(|performance| &performance.timetables);
+        timetables
+            .map(|timetable| Arc::clone(&timetable.plan))
+            .collect()
+    }
+
+    /// A timetable that everyone may see, as a sale.
+    #[must_use]
+    pub fn sale(&self, id: TimetableId) -> Option<Sale> {
+        let image = self.image.load();
+        let (performance, timetable) = image.timetable(id)?;
+        performance.is_public().then(|| Sale {
+            plan: Arc::clone(&timetable.plan),
+            owner: performance.row.owner,
+            has_queue: performance.row.queue.is_some(),
+            layout_etag: Arc::clone(&performance.layout_etag),
+        })
+    }
+
+    /// The title of a performance.
+    #[must_use]
+    pub fn title(&self, id: PerformanceId) -> Option<String> {
+        self.image
+            .load()
+            .performance(id)
+            .map(|performance| performance.row.title.clone())
+    }
+
+    /// When a timetable starts.
+    #[must_use]
+    pub fn starts_at(&self, id: TimetableId) -> Option<Timestamp> {
+        self.image
+            .load()
+            .timetable(id)
+            .map(|(_, timetable)| timetable.row.starts_at)
+    }
+
+    /// The dates of a performance, by their start.
+    #[must_use]
+    pub fn timetables_of(&self, id: PerformanceId) -> Vec<TimetableId> {
+        let image = self.image.load();
+        let timetables = image
+            .performance(id)
+            .map(|performance| &performance.timetables);
+        timetables
+            .into_iter()
+            .flatten()
+            .map(|timetable| timetable.row.id)
+            .collect()
     }
 
     /// A performance, also a draft and a deleted one.
@@ -127,19 +188,23 @@ impl Catalogue {
     #[must_use]
     pub fn timetable(&self, id: TimetableId) -> Option<(Arc<Performance>, Arc<Timetable>)> {
         let image = self.image.load();
-        image.timetable(id).map(|(p, t)| (Arc::clone(p), Arc::clone(t)))
+        image
+            .timetable(id)
+            .map(|(p, t)| (Arc::clone(p), Arc::clone(t)))
     }
 
     /// A performance that everyone may see.
     #[must_use]
     pub fn public_performance(&self, id: PerformanceId) -> Option<Arc<Performance>> {
-        self.performance(id).filter(|performance| performance.is_public())
+        self.performance(id)
+            .filter(|performance| performance.is_public())
     }
 
     /// A date that everyone may see, with its performance.
     #[must_use]
     pub fn public_timetable(&self, id: TimetableId) -> Option<(Arc<Performance>, Arc<Timetable>)> {
-        self.timetable(id).filter(|(performance, _)| performance.is_public())
+        self.timetable(id)
+            .filter(|(performance, _)| performance.is_public())
     }
 
     /// A venue.
@@ -159,7 +224,11 @@ impl Catalogue {
     #[must_use]
     pub fn categories(&self) -> Vec<(String, u32)> {
         let image = self.image.load();
-        image.categories().into_iter().map(|(slug, n)| (slug.to_owned(), n)).collect()
+        image
+            .categories()
+            .into_iter()
+            .map(|(slug, n)| (slug.to_owned(), n))
+            .collect()
     }
 
     /// Up to `limit` public performances behind `after`, which must be a
@@ -174,7 +243,12 @@ impl Catalogue {
         seats: SeatsOf<'_>,
     ) -> Vec<Found> {
         let image = self.image.load();
-        let search = Search { image: &image, wanted, now, seats };
+        let search = Search {
+            image: &image,
+            wanted,
+            now,
+            seats,
+        };
         match wanted.sort {
             Sort::OpensAt => search.run(image.by_opens_at(), after, limit),
             Sort::StartsAt => search.run(image.by_starts_at(), after, limit),
@@ -198,8 +272,11 @@ impl Catalogue {
         let mut order: Vec<Rank> = image.public().map(rank).collect();
         order.sort_unstable();
         let order = Arc::new(order);
-        let made =
-            Popularity { generation: image.generation, at: now, order: Arc::clone(&order) };
+        let made = Popularity {
+            generation: image.generation,
+            at: now,
+            order: Arc::clone(&order),
+        };
         *popularity = Some(made);
         order
     }
@@ -210,7 +287,8 @@ impl Catalogue {
     #[must_use]
     pub fn layout_tail(&self, performance: &Performance, timetable: &Timetable) -> Bytes {
         let key = (performance.id(), Arc::clone(&performance.layout_etag));
-        self.layouts.get_or_make(key, || layout_json::render(&timetable.plan))
+        self.layouts
+            .get_or_make(key, || layout_json::render(&timetable.plan))
     }
 
     /// The poster that was uploaded for a public performance.
@@ -218,10 +296,18 @@ impl Catalogue {
     /// # Errors
     /// If the store can't be read.
     pub async fn poster(&self, id: PerformanceId) -> Result<Option<Poster>, StoreError> {
-        let Some(performance) = self.public_performance(id) else { return Ok(None) };
-        let Some((media_type, version)) = performance.uploaded_poster() else { return Ok(None) };
+        let Some(performance) = self.public_performance(id) else {
+            return Ok(None);
+        };
+        let Some((media_type, version)) = performance.uploaded_poster() else {
+            return Ok(None);
+        };
         let key = (id, Arc::from(version));
-        let poster = |bytes| Poster { media_type, version: version.to_owned(), bytes };
+        let poster = |bytes| Poster {
+            media_type,
+            version: version.to_owned(),
+            bytes,
+        };
         if let Some(bytes) = self.posters.get(&key) {
             return Ok(Some(poster(bytes)));
         }
@@ -247,12 +333,12 @@ impl Catalogue {
     ///
     /// # Errors
     /// If the store can't be written.
-    pub async fn flush_views(&self, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn flush_views(&self) -> Result<(), StoreError> {
         let views = self.views.take();
         if views.is_empty() {
             return Ok(());
         }
-        match self.store.count_views(views.clone(), day_of(now)).await {
+        match self.store.count_views(views.clone()).await {
             Ok(new) => {
                 self.take_back(&views::repeated(&views, &new));
                 Ok(())
@@ -282,7 +368,10 @@ fn image_of(rows: CatalogueRows, days: &[DayViews]) -> Result<Image, StoreError>
     }
     let mut views: HashMap<PerformanceId, Arc<ViewCount>> = HashMap::new();
     for count in days {
-        views.entry(count.performance_id).or_default().add(count.day, count.views);
+        views
+            .entry(count.performance_id)
+            .or_default()
+            .add(count.day, count.views);
     }
     let mut timetables: HashMap<PerformanceId, Vec<TimetableRow>> = HashMap::new();
     for row in rows.timetables {

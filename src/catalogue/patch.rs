@@ -8,11 +8,7 @@ use crate::domain::time::Timestamp;
 
 /// The performance with the changes of `patch`, not yet checked but for its
 /// queue's policy.
-pub fn apply(
-    errors: &mut Errors,
-    row: &PerformanceRow,
-    patch: PerformancePatch,
-) -> PerformanceRow {
+pub fn apply(errors: &mut Errors, row: &PerformanceRow, patch: PerformancePatch) -> PerformanceRow {
     let queue = match &patch.queue {
         Some(request) => check::policy(errors, "queue.", request.as_ref()),
         None => row.queue,
@@ -48,7 +44,11 @@ pub fn apply(
 /// Grades keep their places, so that the place of a grade means the same to
 /// those who hold its seats; new ones come last.
 fn grades(errors: &mut Errors, old: &[GradeRow], patches: &[GradePatch]) -> Vec<GradeRow> {
-    let taken: Vec<&String> = patches.iter().filter_map(|p| p.sections.as_ref()).flatten().collect();
+    let taken: Vec<&String> = patches
+        .iter()
+        .filter_map(|p| p.sections.as_ref())
+        .flatten()
+        .collect();
     let mut grades = Vec::with_capacity(old.len() + patches.len());
     for grade in old {
         match patches.iter().find(|patch| patch.name == grade.name) {
@@ -63,7 +63,11 @@ fn grades(errors: &mut Errors, old: &[GradeRow], patches: &[GradePatch]) -> Vec<
         }
     }
     for (at, patch) in patches.iter().enumerate() {
-        if patches.iter().take(at).any(|earlier| earlier.name == patch.name) {
+        if patches
+            .iter()
+            .take(at)
+            .any(|earlier| earlier.name == patch.name)
+        {
             errors.add(format!("grades[{at}].name"), "names an earlier one");
         } else if !old.iter().any(|grade| grade.name == patch.name) {
             if patch.price.is_none() {
@@ -79,7 +83,10 @@ fn with(grade: &GradeRow, patch: &GradePatch) -> GradeRow {
     GradeRow {
         name: grade.name.clone(),
         price: patch.price.unwrap_or(grade.price),
-        sections: patch.sections.clone().unwrap_or_else(|| grade.sections.clone()),
+        sections: patch
+            .sections
+            .clone()
+            .unwrap_or_else(|| grade.sections.clone()),
         max_per_user: patch.max_per_user.unwrap_or(grade.max_per_user),
         opens_at: patch.opens_at.unwrap_or(grade.opens_at),
         closes_at: patch.closes_at.unwrap_or(grade.closes_at),
@@ -134,16 +141,15 @@ fn is_permutation(some: &[String], others: &[String]) -> bool {
 
 /// Checks what can't be changed any more once seats may be held: a seat's
 /// index means a place in the venue, and a hold's prices have a currency.
-pub fn stays(
-    errors: &mut Errors,
-    before: &PerformanceRow,
-    after: &PerformanceRow,
-    now: Timestamp,
-) {
+pub fn stays(errors: &mut Errors, before: &PerformanceRow, after: &PerformanceRow, now: Timestamp) {
     if after.venue_id != before.venue_id {
         errors.add("venue_id", "a performance stays at its venue");
     }
-    let opening = before.grades.iter().filter_map(|grade| grade.opens_at).min();
+    let opening = before
+        .grades
+        .iter()
+        .filter_map(|grade| grade.opens_at)
+        .min();
     let opens_at = opening.map_or(before.opens_at, |at| at.min(before.opens_at));
     if after.currency != before.currency && !before.draft && now >= opens_at {
         errors.add("currency", "can't be changed once the sale has opened");

@@ -20,12 +20,10 @@ const AGE_MIN: Millis = Millis::from_secs(1);
 /// In between, it lives so many times as long as it took to make.
 const AGE_PER_COST: u32 = 50;
 /// The most performances of a ranking.
-pub const RANKED_MAX: usize = 100;
+const RANKED_MAX: usize = 100;
 
 /// What is ranked by.
-#[derive(
-    Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RankBy {
     /// Viewers, each once a day.

@@ -238,15 +238,27 @@ pub struct GradePatch {
     #[serde(default)]
     #[allow(missing_docs)]
     pub sections: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<u32>)]
     #[allow(missing_docs)]
     pub max_per_user: Option<Option<u32>>,
-    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<Timestamp>)]
     #[allow(missing_docs)]
     pub opens_at: Option<Option<Timestamp>>,
-    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<Timestamp>)]
     #[allow(missing_docs)]
     pub closes_at: Option<Option<Timestamp>>,

@@ -14,22 +14,23 @@ use sha2::Sha256;
 use super::rows::{DayViews, View};
 use crate::domain::ids::{PerformanceId, UserId};
 use crate::domain::time::Timestamp;
+use crate::keys::MAC_BYTES;
 
 /// How many days of views are kept apart for the ranking.
-pub const RANKING_DAYS_MAX: i64 = 30;
+pub(super) const RANKING_DAYS_MAX: i64 = 30;
 
 /// How many views wait for the next flush at most; more are not counted.
-pub const VIEWS_PENDING_MAX: usize = 100_000;
+pub(super) const VIEWS_PENDING_MAX: usize = 100_000;
 
 /// How many viewers of today are remembered, 8 bytes each. Beyond them a
 /// viewer who comes again is counted until the store says better.
-pub const VIEWERS_SEEN_MAX: usize = 1_000_000;
+pub(super) const VIEWERS_SEEN_MAX: usize = 1_000_000;
 
 const DAY_MS: i64 = 86_400_000;
 
 /// The day of `at`: days since 1970-01-01 UTC.
 #[must_use]
-pub fn day_of(at: Timestamp) -> i64 {
+pub(super) fn day_of(at: Timestamp) -> i64 {
     at.0.div_euclid(DAY_MS)
 }
 
@@ -61,7 +62,11 @@ impl ViewCount {
     #[must_use]
     pub fn since(&self, from: i64) -> u64 {
         let days = self.days.lock();
-        days.iter().rev().take_while(|(day, _)| *day >= from).map(|(_, views)| views).sum()
+        days.iter()
+            .rev()
+            .take_while(|(day, _)| *day >= from)
+            .map(|(_, views)| views)
+            .sum()
     }
 
     pub(super) fn add(&self, day: i64, views: u64) {
@@ -83,7 +88,9 @@ impl ViewCount {
     /// Takes back what was counted although the store knew it.
     pub(super) fn take_back(&self, day: i64, views: u64) {
         let less = |count: u64| Some(count.saturating_sub(views));
-        let _ = self.total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let _ = self
+            .total
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         let mut days = self.days.lock();
         if let Ok(at) = days.binary_search_by_key(&day, |(day, _)| *day)
             && let Some((_, count)) = days.get_mut(at)
@@ -96,7 +103,7 @@ impl ViewCount {
 /// Which views are new, and which wait to be flushed.
 #[derive(Debug)]
 pub(super) struct Views {
-    key: [u8; 32],
+    key: [u8; MAC_BYTES],
     state: Mutex<State>,
 }
 
@@ -110,19 +117,26 @@ struct State {
 
 impl Views {
     /// `key` keeps viewers from being guessed by their hashes.
-    pub(super) fn new(key: [u8; 32], seen: &[View], today: i64) -> Self {
+    pub(super) fn new(key: [u8; MAC_BYTES], seen: &[View], today: i64) -> Self {
         let state = State {
             today,
             seen: seen.iter().map(fingerprint).collect(),
             pending: Vec::new(),
         };
-        Self { key, state: Mutex::new(state) }
+        Self {
+            key,
+            state: Mutex::new(state),
+        }
     }
 
     /// The view of `viewer` at `now`, if it is to be counted.
     pub(super) fn record(&self, id: PerformanceId, viewer: Viewer, now: Timestamp) -> Option<View> {
         let day = day_of(now);
-        let view = View { performance_id: id, day, viewer: self.hash(viewer, day) };
+        let view = View {
+            performance_id: id,
+            day,
+            viewer: self.hash(viewer, day),
+        };
         let fingerprint = fingerprint(&view);
         let mut state = self.state.lock();
         if day > state.today || state.seen.len() >= VIEWERS_SEEN_MAX {
@@ -154,7 +168,9 @@ impl Views {
     /// Changes with the day, so that an address can't be followed over days.
     fn hash(&self, viewer: Viewer, day: i64) -> u64 {
         // Every length is a valid key of an HMAC.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else { return 0 };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.key) else {
+            return 0;
+        };
         mac.update(&day.to_be_bytes());
         match viewer {
             Viewer::User(user) => mac.update(user.0.as_bytes()),
@@ -163,7 +179,10 @@ impl Views {
             Viewer::Address(IpAddr::V6(address)) => mac.update(&address.octets()[..8]),
         }
         let digest = mac.finalize().into_bytes();
-        digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |hash, byte| hash << 8 | u64::from(*byte))
     }
 }
 
@@ -188,7 +207,11 @@ pub(super) fn repeated(counted: &[View], new: &[DayViews]) -> Vec<DayViews> {
     counts
         .into_iter()
         .filter(|(_, views)| *views > 0)
-        .map(|((performance_id, day), views)| DayViews { performance_id, day, views })
+        .map(|((performance_id, day), views)| DayViews {
+            performance_id,
+            day,
+            views,
+        })
         .collect()
 }
 
@@ -205,7 +228,7 @@ mod tests {
     #[test]
     fn a_viewer_counts_once_a_day_for_each_performance() {
         let (one, other) = (id(), id());
-        let views = Views::new([7; 32], &[], 0);
+        let views = Views::new([7; MAC_BYTES], &[], 0);
         let user = Viewer::User(UserId(Uuid::now_v7()));
         let address = Viewer::Address("2001:db8::1".parse().unwrap());
         let neighbour = Viewer::Address("2001:db8::2".parse().unwrap());
@@ -221,8 +244,12 @@ mod tests {
 
     #[test]
     fn what_waits_to_be_flushed_is_bounded() {
-        let views = Views::new([7; 32], &[], 0);
-        let one = View { performance_id: id(), day: 0, viewer: 1 };
+        let views = Views::new([7; MAC_BYTES], &[], 0);
+        let one = View {
+            performance_id: id(),
+            day: 0,
+            viewer: 1,
+        };
         assert_eq!(views.put_back(vec![one; VIEWS_PENDING_MAX + 3]).len(), 3);
         let user = Viewer::User(UserId(Uuid::now_v7()));
         assert!(views.record(id(), user, Timestamp(0)).is_none());

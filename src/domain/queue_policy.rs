@@ -91,7 +91,12 @@ impl Preset {
     /// The policy that it stands for.
     #[must_use]
     pub fn policy(self) -> QueuePolicy {
-        let admit = |count, every_seconds| Some(Admit { count, every_seconds });
+        let admit = |count, every_seconds| {
+            Some(Admit {
+                count,
+                every_seconds,
+            })
+        };
         let plain = QueuePolicy::PLAIN;
         match self {
             Self::AmusementPark => QueuePolicy {
@@ -188,7 +193,9 @@ impl PolicyRequest {
             admit: self.admit.unwrap_or(base.admit),
             max_active: self.max_active.unwrap_or(base.max_active),
             active_ttl_seconds: self.active_ttl_seconds.unwrap_or(base.active_ttl_seconds),
-            max_waiting_per_seat: self.max_waiting_per_seat.unwrap_or(base.max_waiting_per_seat),
+            max_waiting_per_seat: self
+                .max_waiting_per_seat
+                .unwrap_or(base.max_waiting_per_seat),
             extend_on_hold_seconds: self
                 .extend_on_hold_seconds
                 .unwrap_or(base.extend_on_hold_seconds),
@@ -211,7 +218,12 @@ impl QueuePolicy {
             within("max_active", max_active, 1, u32::MAX)?;
         }
         within("active_ttl_seconds", self.active_ttl_seconds, 1, SECONDS)?;
-        within("extend_on_hold_seconds", self.extend_on_hold_seconds, 0, SECONDS)?;
+        within(
+            "extend_on_hold_seconds",
+            self.extend_on_hold_seconds,
+            0,
+            SECONDS,
+        )?;
         let waiting_ttl = self.waiting_ttl_seconds.unwrap_or(0);
         within("waiting_ttl_seconds", waiting_ttl, 0, SECONDS)
     }
@@ -230,7 +242,9 @@ mod tests {
     use super::*;
 
     fn asked(json: &str) -> Result<QueuePolicy, PolicyProblem> {
-        serde_json::from_str::<PolicyRequest>(json).unwrap().policy()
+        serde_json::from_str::<PolicyRequest>(json)
+            .unwrap()
+            .policy()
     }
 
     #[test]
@@ -242,17 +256,29 @@ mod tests {
             ..Preset::Active200.policy()
         };
         assert_eq!(policy, Ok(expected));
-        assert_eq!(asked(r#"{"preset":"bank-counter"}"#), Ok(Preset::BankCounter.policy()));
+        assert_eq!(
+            asked(r#"{"preset":"bank-counter"}"#),
+            Ok(Preset::BankCounter.policy())
+        );
     }
 
     #[test]
     fn counts_and_seconds_have_the_ranges_of_the_contract() {
         let field = |json| asked(json).unwrap_err().field;
-        assert_eq!(field(r#"{"admit": {"count": 0, "every_seconds": 1}}"#), "admit.count");
-        assert_eq!(field(r#"{"admit": {"count": 1, "every_seconds": 0}}"#), "admit.every_seconds");
+        assert_eq!(
+            field(r#"{"admit": {"count": 0, "every_seconds": 1}}"#),
+            "admit.count"
+        );
+        assert_eq!(
+            field(r#"{"admit": {"count": 1, "every_seconds": 0}}"#),
+            "admit.every_seconds"
+        );
         assert_eq!(field(r#"{"max_active": 0}"#), "max_active");
         assert_eq!(field(r#"{"active_ttl_seconds": 0}"#), "active_ttl_seconds");
-        assert_eq!(field(r#"{"extend_on_hold_seconds": 86401}"#), "extend_on_hold_seconds");
+        assert_eq!(
+            field(r#"{"extend_on_hold_seconds": 86401}"#),
+            "extend_on_hold_seconds"
+        );
         assert!(asked(r#"{"free_admission": 0, "extend_on_hold_seconds": 0}"#).is_ok());
         assert!(serde_json::from_str::<PolicyRequest>(r#"{"speed": 1}"#).is_err());
     }

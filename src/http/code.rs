@@ -112,6 +112,10 @@ codes! {
         "No performance has this id, or it was deleted, is a draft, or is another organizer's.";
     TimetableNotFound "timetable-not-found" NOT_FOUND "There is no such timetable"
         "No timetable has this id, or its performance was deleted or is another organizer's.";
+    CategoryNotFound "category-not-found" NOT_FOUND "There is no such category"
+        "No performance was ever filed under this category, or it was deleted.";
+    CategoryInUse "category-in-use" CONFLICT "Performances are filed under the category"
+        "Only an empty category can be deleted; `performances` says how many are filed under it. Rename it to another one to file them there.";
     PerformanceHasOrders "performance-has-orders" CONFLICT "Seats have been sold"
         "After the first sale only the title, description, cast, category, poster, closing time, limits and grade prices can be changed.";
 

@@ -18,7 +18,9 @@ pub const PUBLIC: HeaderValue = HeaderValue::from_static("public, max-age=1");
 #[must_use]
 pub fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     let values = headers.get_all(header::IF_NONE_MATCH).iter();
-    let mut tags = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    let mut tags = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|v| v.split(','));
     tags.any(|tag| {
         let tag = tag.trim();
         tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
@@ -34,7 +36,9 @@ pub fn public_json<T: Serialize>(headers: &HeaderMap, value: &T) -> Answer<Respo
     let hash = |seed| FixedState::with_seed(seed).hash_one(&body);
     let etag = format!("\"{:016x}{:016x}\"", hash(1), hash(2));
     let json = HeaderValue::from_static("application/json");
-    Ok(conditional(headers, &etag, PUBLIC, || (json, Body::from(body))))
+    Ok(conditional(headers, &etag, PUBLIC, || {
+        (json, Body::from(body))
+    }))
 }
 
 /// The body of `make`, with its media type, or 304 if the reader has it.
@@ -50,12 +54,16 @@ pub fn conditional(
     } else {
         let (media_type, body) = make();
         *response.body_mut() = body;
-        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, media_type);
     }
     if let Ok(etag) = HeaderValue::from_str(etag) {
         response.headers_mut().insert(header::ETAG, etag);
     }
-    response.headers_mut().insert(header::CACHE_CONTROL, cache_control);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, cache_control);
     response
 }
 
@@ -70,7 +78,10 @@ mod tests {
         let etag = body.headers()[header::ETAG].clone();
         let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, etag.clone())]);
         let again = public_json(&headers, &"text").unwrap();
-        assert_eq!((again.status().as_u16(), &again.headers()[header::ETAG]), (304, &etag));
+        assert_eq!(
+            (again.status().as_u16(), &again.headers()[header::ETAG]),
+            (304, &etag)
+        );
         assert_eq!(public_json(&headers, &"other").unwrap().status(), 200);
     }
 

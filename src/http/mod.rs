@@ -2,6 +2,7 @@
 //! a file of handlers that extract, ask, and map.
 
 pub mod accounts;
+pub mod admin;
 pub mod auth;
 pub mod catalogue;
 pub mod code;
@@ -35,12 +36,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
+use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 
 use crate::app::App;
 
@@ -79,7 +83,15 @@ pub async fn serve(
             () = &mut shutdown => break,
         };
         let (stream, place) = stream;
-        let service = TowerToHyperService::new(router.clone());
+        let peer = stream.peer_addr().ok().map(ConnectInfo);
+        // Who is not signed in is told from others by the address.
+        let service = router.clone().map_request(move |mut request: Request<_>| {
+            if let Some(peer) = peer {
+                request.extensions_mut().insert(peer);
+            }
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let connection = connections.watch(connection.into_owned());
         tokio::spawn(async move {

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::edge::EdgeLayer;
 use super::extract::BodyDeadline;
-use super::{accounts, catalogue, holds, live, ops, orders, pages, seats, tickets, wallet};
+use super::{accounts, admin, catalogue, holds, live, ops, orders, pages, seats, tickets, wallet};
 use crate::app::App;
 
 /// Under which all calls of the API are.
@@ -40,6 +40,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
     let v1 = OpenApiRouter::new()
         .merge(accounts::routes())
         .merge(catalogue::routes())
+        .merge(admin::routes())
         .merge(seats::routes())
         .merge(seats::admin_routes())
         .merge(live::routes())

@@ -89,7 +89,12 @@ impl PerformanceDetail {
             venue_id: performance.venue.id,
             time_zone: performance.venue.time_zone.clone(),
             description: performance.row.description.clone(),
-            grades: performance.row.grades.iter().map(GradeAnswer::from).collect(),
+            grades: performance
+                .row
+                .grades
+                .iter()
+                .map(GradeAnswer::from)
+                .collect(),
             limits: performance.row.limits.clone(),
             queue: performance.row.queue.as_ref().map(QueueAnswer::from),
             timetables: timetables.map(|t| TimetableAnswer::new(t, seats)).collect(),

@@ -28,7 +28,10 @@ pub(super) async fn layout(
     Path(id): Path<TimetableId>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let found = app.catalogue.public_timetable(id).ok_or(Code::TimetableNotFound)?;
+    let found = app
+        .catalogue
+        .public_timetable(id)
+        .ok_or(Code::TimetableNotFound)?;
     let (performance, timetable) = found;
     let fresh = HeaderValue::from_static("no-cache");
     let mut length = 0;
@@ -42,7 +45,9 @@ pub(super) async fn layout(
         (HeaderValue::from_static("application/json"), body)
     });
     if response.status() == StatusCode::OK {
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(response)
 }

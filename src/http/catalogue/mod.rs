@@ -1,6 +1,6 @@
 //! What everyone may see of the catalogue. All of it is answered from memory.
 
-pub(in crate::http) mod answers;
+pub mod answers;
 mod layout;
 mod poster;
 mod schema;
@@ -55,7 +55,10 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
     responses((status = 200, body = List<CategoryAnswer>), (status = 304, description = "not modified")))]
 async fn categories(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer<Response> {
     let categories = app.catalogue.categories().into_iter();
-    let items = categories.map(|(category, performances)| CategoryAnswer { category, performances });
+    let items = categories.map(|(category, performances)| CategoryAnswer {
+        category,
+        performances,
+    });
     public_json(&headers, &List::whole(items.collect()))
 }
 
@@ -92,7 +95,9 @@ struct ListQuery {
 
 /// A `+` that was not escaped arrives as a space: no time has one before its
 /// offset.
-fn time_in_query<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+fn time_in_query<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Timestamp>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)?.filter(|t| !t.is_empty()) else {
         return Ok(None);
     };
@@ -103,7 +108,10 @@ fn time_in_query<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Ti
 impl ListQuery {
     fn wanted(self) -> Answer<Wanted> {
         let query = self.query.filter(|query| !query.trim().is_empty());
-        if query.as_ref().is_some_and(|query| query.chars().count() > QUERY_CHARS_MAX) {
+        if query
+            .as_ref()
+            .is_some_and(|query| query.chars().count() > QUERY_CHARS_MAX)
+        {
             let message = format!("at most {QUERY_CHARS_MAX} characters");
             return Err(Problem::invalid_field("query", message));
         }
@@ -132,16 +140,24 @@ async fn list(
     let wanted = query.wanted()?;
     let after = page.after::<Position>()?;
     if after.is_some_and(|after| after.sort != wanted.sort) {
-        return Err(Problem::invalid_field("cursor", "is of a list with another sort"));
+        return Err(Problem::invalid_field(
+            "cursor",
+            "is of a list with another sort",
+        ));
     }
     let limit = page.limit as usize;
     let seats = |id| app.seats_of(id);
-    let mut found = app.catalogue.list(&wanted, after, limit + 1, app.clock.now(), &seats);
+    let mut found = app
+        .catalogue
+        .list(&wanted, after, limit + 1, app.clock.now(), &seats);
     let more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().filter(|_| more);
     let next_cursor = last.map(|last: &Found| cursor(&last.position));
-    let items = found.iter().map(|f| PerformanceSummary::new(&f.performance, f.status)).collect();
+    let items = found
+        .iter()
+        .map(|f| PerformanceSummary::new(&f.performance, f.status))
+        .collect();
     public_json(&headers, &List { items, next_cursor })
 }
 
@@ -159,14 +175,22 @@ async fn performance(
     Path(id): Path<PerformanceId>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let performance = app.catalogue.public_performance(id).ok_or(Code::PerformanceNotFound)?;
+    let performance = app
+        .catalogue
+        .public_performance(id)
+        .ok_or(Code::PerformanceNotFound)?;
     let now = app.clock.now();
     let address = peer.map(|Extension(ConnectInfo(peer))| Viewer::Address(peer.ip()));
-    let viewer = caller.map(|caller| Viewer::User(caller.user_id)).or(address);
+    let viewer = caller
+        .map(|caller| Viewer::User(caller.user_id))
+        .or(address);
     if let Some(viewer) = viewer {
         app.catalogue.view(&performance, viewer, now);
     }
-    public_json(&headers, &PerformanceDetail::new(&performance, now, &|id| app.seats_of(id)))
+    public_json(
+        &headers,
+        &PerformanceDetail::new(&performance, now, &|id| app.seats_of(id)),
+    )
 }
 
 /// What is ranked.
@@ -198,11 +222,19 @@ async fn ranking(
     }
     let limit = query.limit.unwrap_or(RANKING_DEFAULT);
     if !(1..=RANKING_MAX).contains(&limit) {
-        return Err(Problem::invalid_field("limit", format!("from 1 to {RANKING_MAX}")));
+        return Err(Problem::invalid_field(
+            "limit",
+            format!("from 1 to {RANKING_MAX}"),
+        ));
     }
     let by = query.by.unwrap_or_default();
-    let ranking = app.catalogue.ranking(by, i64::from(days), app.clock.now()).await?;
-    let items = (1..=limit).zip(ranking.iter()).map(|(rank, ranked)| ranked_answer(rank, ranked));
+    let ranking = app
+        .catalogue
+        .ranking(by, i64::from(days), app.clock.now())
+        .await?;
+    let items = (1..=limit)
+        .zip(ranking.iter())
+        .map(|(rank, ranked)| ranked_answer(rank, ranked));
     public_json(&headers, &List::whole(items.collect()))
 }
 
@@ -227,9 +259,14 @@ async fn timetables(
     Path(id): Path<PerformanceId>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let performance = app.catalogue.public_performance(id).ok_or(Code::PerformanceNotFound)?;
+    let performance = app
+        .catalogue
+        .public_performance(id)
+        .ok_or(Code::PerformanceNotFound)?;
     let items = performance.timetables.iter();
-    let items = items.map(|t| TimetableAnswer::new(t, &|id| app.seats_of(id))).collect();
+    let items = items
+        .map(|t| TimetableAnswer::new(t, &|id| app.seats_of(id)))
+        .collect();
     public_json(&headers, &List::<TimetableAnswer>::whole(items))
 }
 
@@ -243,8 +280,14 @@ async fn timetable(
     Path(id): Path<TimetableId>,
     headers: HeaderMap,
 ) -> Answer<Response> {
-    let found = app.catalogue.public_timetable(id).ok_or(Code::TimetableNotFound)?;
+    let found = app
+        .catalogue
+        .public_timetable(id)
+        .ok_or(Code::TimetableNotFound)?;
     let (performance, timetable) = found;
     let (now, seats) = (app.clock.now(), |id| app.seats_of(id));
-    public_json(&headers, &TimetableDetail::new(&performance, &timetable, now, &seats))
+    public_json(
+        &headers,
+        &TimetableDetail::new(&performance, &timetable, now, &seats),
+    )
 }

@@ -49,6 +49,8 @@ pub(super) async fn poster(
         (media_type, Body::from(poster.bytes))
     });
     let nosniff = HeaderValue::from_static("nosniff");
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     Ok(response)
 }

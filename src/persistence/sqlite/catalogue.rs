@@ -12,9 +12,7 @@ use uuid::Uuid;
 use self::read::{timetable_of, venue_of};
 use super::SqliteStore;
 use super::commit::{hex, json};
-use crate::catalogue::rows::{
-    IdemKey, Insertion, PerformanceRow, Poster, TimetableRow, VenueRow,
-};
+use crate::catalogue::rows::{IdemKey, Insertion, PerformanceRow, Poster, TimetableRow, VenueRow};
 use crate::domain::ids::{PerformanceId, TimetableId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
@@ -89,7 +87,9 @@ impl SqliteStore {
                 if !insert_performance(c, &performance, user, key.as_deref()).await? {
                     let sql = "SELECT id FROM performance WHERE idem_user = ? AND idem_key = ?";
                     let first = sqlx::query_scalar(sql).bind(user).bind(key);
-                    return Ok(Insertion::Existing(PerformanceId(first.fetch_one(c).await?)));
+                    return Ok(Insertion::Existing(PerformanceId(
+                        first.fetch_one(c).await?,
+                    )));
                 }
                 keep_category(c, &performance.category, performance.created_at).await?;
                 insert_timetables(c, &timetables).await?;
@@ -378,7 +378,13 @@ fn insert_timetables<'c>(
         .iter()
         .map(|row| {
             let performance = hex(row.performance_id.0);
-            (hex(row.id.0), performance, row.starts_at.0, row.doors_at.0, row.created_at.0)
+            (
+                hex(row.id.0),
+                performance,
+                row.starts_at.0,
+                row.doors_at.0,
+                row.created_at.0,
+            )
         })
         .collect();
     Box::pin(async move {
@@ -393,6 +399,3 @@ fn insert_timetables<'c>(
         Ok(())
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -28,8 +28,14 @@ impl SqliteStore {
         let categories = sqlx::query_scalar("SELECT slug FROM category ORDER BY slug");
         Ok(CatalogueRows {
             venues: venues.iter().map(venue_of).collect::<Result<_, _>>()?,
-            performances: performances.iter().map(performance_of).collect::<Result<_, _>>()?,
-            timetables: timetables.iter().map(timetable_of).collect::<Result<_, _>>()?,
+            performances: performances
+                .iter()
+                .map(performance_of)
+                .collect::<Result<_, _>>()?,
+            timetables: timetables
+                .iter()
+                .map(timetable_of)
+                .collect::<Result<_, _>>()?,
             categories: categories.fetch_all(&self.readers).await?,
         })
     }
@@ -40,7 +46,10 @@ impl SqliteStore {
     /// If the store can't be read.
     pub async fn load_poster(&self, id: PerformanceId) -> Result<Option<Poster>, StoreError> {
         let sql = "SELECT version, media_type, bytes FROM poster WHERE performance_id = ?";
-        let row = sqlx::query(sql).bind(id.0).fetch_optional(&self.readers).await?;
+        let row = sqlx::query(sql)
+            .bind(id.0)
+            .fetch_optional(&self.readers)
+            .await?;
         row.map(|row| {
             Ok(Poster {
                 version: row.try_get("version")?,

@@ -14,22 +14,25 @@ use crate::persistence::StoreError;
 
 impl SqliteStore {
     /// Counts views, each viewer of a performance once a day, and forgets the
-    /// viewers of days before `today` less one. Returns how many views were
+    /// viewers of earlier days. Returns how many views were
     /// new, by performance and day. On disk when this returns.
     ///
     /// # Errors
     /// Those of the store; nothing was counted then, and the same views may be
     /// handed over again.
-    pub async fn count_views(
-        &self,
-        views: Vec<View>,
-        today: i64,
-    ) -> Result<Vec<DayViews>, StoreError> {
+    pub async fn count_views(&self, views: Vec<View>) -> Result<Vec<DayViews>, StoreError> {
         let rows: Vec<_> = views
             .iter()
-            .map(|view| (view.day, hex(view.performance_id.0), view.viewer.cast_signed()))
+            .map(|view| {
+                (
+                    view.day,
+                    hex(view.performance_id.0),
+                    view.viewer.cast_signed(),
+                )
+            })
             .collect();
         let rows = json(&rows)?;
+        let last_day = views.iter().map(|view| view.day).max().unwrap_or(0);
         self.transaction(move |c| {
             Box::pin(async move {
                 let new: Vec<(i64, Uuid)> = sqlx::query_as(
@@ -57,7 +60,7 @@ impl SqliteStore {
                 // A view may be flushed just after midnight, hence the day
                 // before is kept.
                 let old = sqlx::query("DELETE FROM performance_view WHERE day < ?");
-                old.bind(today - 1).execute(c).await?;
+                old.bind(last_day - 1).execute(c).await?;
                 Ok(counts)
             })
         })
@@ -91,7 +94,11 @@ impl SqliteStore {
     /// If the store can't be read.
     pub async fn viewers_of_day(&self, day: i64, limit: u32) -> Result<Vec<View>, StoreError> {
         let sql = "SELECT performance_id, viewer FROM performance_view WHERE day = ? LIMIT ?";
-        let rows = sqlx::query_as(sql).bind(day).bind(limit).fetch_all(&self.readers).await?;
+        let rows = sqlx::query_as(sql)
+            .bind(day)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
         let view = |(id, viewer): (Uuid, i64)| View {
             performance_id: PerformanceId(id),
             day,
@@ -113,7 +120,10 @@ impl SqliteStore {
             "SELECT timetable_id, sum(json_array_length(seats)) FROM orders
              WHERE id >= ? AND status = 'confirmed' GROUP BY timetable_id",
         );
-        let rows = first.bind(first_id_at(from)).fetch_all(&self.readers).await?;
+        let rows = first
+            .bind(first_id_at(from))
+            .fetch_all(&self.readers)
+            .await?;
         rows.iter()
             .map(|row| {
                 let sold: i64 = row.try_get(1)?;

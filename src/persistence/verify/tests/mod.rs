@@ -440,7 +440,7 @@ async fn insert_catalogue(store: &SqliteStore, plan: &Plan) {
             .bind(venue)
             .execute(&mut *c)
             .await?;
-            sqlx::query("INSERT INTO timetable VALUES (?1, ?2, 0, 0, 0, NULL, NULL)")
+            sqlx::query("INSERT INTO timetable VALUES (?1, ?2, 0, 0, 0, NULL, NULL, NULL)")
                 .bind(timetable)
                 .bind(performance)
                 .execute(&mut *c)

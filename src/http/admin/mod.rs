@@ -1,0 +1,99 @@
+//! The administration of the catalogue.
+
+mod categories;
+mod performances;
+mod timetables;
+mod venues;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{Answer, Code, Problem};
+use super::idempotency::{Request, Stored, once, replayed};
+use super::tokens::Identity;
+use crate::app::App;
+use crate::catalogue::{Caller, CatalogueError, Made, Performance};
+use crate::domain::roles::Role;
+
+/// The routes of the files below.
+pub fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(venues::create))
+        .routes(routes!(performances::create, performances::list))
+        .routes(routes!(performances::change, performances::delete))
+        .routes(routes!(performances::restore))
+        .routes(routes!(performances::put_poster))
+        .routes(routes!(performances::put_queue))
+        .routes(routes!(timetables::add))
+        .routes(routes!(categories::rename, categories::delete))
+}
+
+fn caller(identity: &Identity) -> Caller {
+    Caller {
+        user: identity.user_id,
+        is_admin: identity.roles.has(Role::Admin),
+    }
+}
+
+/// Tells the actors of all dates of a performance that it has changed.
+fn tell_actors(app: &App, performance: &Performance) {
+    for timetable in &performance.timetables {
+        app.plan_changed(timetable.row.id);
+    }
+}
+
+/// The answer to a request that makes something: once for all that are sent
+/// under a key. Should the answer not have been stored, the row that was made
+/// under the key is found again.
+async fn created<T, F>(
+    app: &Arc<App>,
+    key: Option<String>,
+    request: Request,
+    work: F,
+) -> Answer<Response>
+where
+    T: Serialize + Send,
+    F: Future<Output = Answer<Made<T>>> + Send + 'static,
+{
+    let was_there = Arc::new(AtomicBool::new(false));
+    let found = Arc::clone(&was_there);
+    let response = once(app, key, request, async move {
+        let made = work.await?;
+        found.store(made.replayed, Ordering::Relaxed);
+        Stored::json(StatusCode::CREATED, &made.value)
+    })
+    .await?;
+    let is_repetition = was_there.load(Ordering::Relaxed);
+    Ok(if is_repetition {
+        replayed(response)
+    } else {
+        response
+    })
+}
+
+impl From<CatalogueError> for Problem {
+    fn from(error: CatalogueError) -> Self {
+        match error {
+            CatalogueError::Invalid(errors) => Self::invalid_fields(errors),
+            CatalogueError::VenueNotFound => Code::VenueNotFound.into(),
+            CatalogueError::PerformanceNotFound => Code::PerformanceNotFound.into(),
+            CatalogueError::TimetableNotFound => Code::TimetableNotFound.into(),
+            CatalogueError::CategoryNotFound => Code::CategoryNotFound.into(),
+            CatalogueError::CategoryInUse(count) => {
+                Self::new(Code::CategoryInUse).with("performances", count)
+            }
+            CatalogueError::HasOrders => Code::PerformanceHasOrders.into(),
+            CatalogueError::KeyReused => Code::IdempotencyKeyReused.into(),
+            CatalogueError::NotAPicture => {
+                Self::new(Code::UnsupportedMediaType).detail("send a PNG, JPEG or WebP picture")
+            }
+            CatalogueError::Store(error) => error.into(),
+        }
+    }
+}

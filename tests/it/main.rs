@@ -1,0 +1,32 @@
+//! Black-box tests over HTTP, one file a route family.
+//!
+//! They are written from the HTTP contract and know nothing of the product but
+//! how to open it in this process, so that whatever they find, a client would.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, that is how it fails; and it measures real time"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod harness;
+
+mod accounts;
+mod admin;
+mod cancelled_requests;
+mod catalogue;
+mod holds;
+mod idempotency;
+mod malformed;
+mod ops;
+mod orders;
+mod overload;
+mod program;
+mod seats;
+mod seats_live;
+mod storm;
+mod tickets;
+mod wallet;
