@@ -61,7 +61,6 @@ async fn bench() {
     let plain_folder = support::folder();
     let onsale = Server::onsale().await;
     let peer = Server::peer(&[plain_folder.path().to_str().unwrap()]).await;
-    support::print_fsync(onsale.folder());
     let buyers = Arc::new(onsale.buyers());
     let seconds = support::run_seconds();
     let length = Duration::from_secs_f64(seconds);
@@ -69,6 +68,8 @@ async fn bench() {
     let mut timetables = onsale.arena(seats, IN_FLIGHT.len() * RUNS).into_iter();
     wake(&onsale, &buyers).await;
     for in_flight in IN_FLIGHT {
+        // Disks have their moods: each figure has its own.
+        support::print_fsync(onsale.folder());
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
             let timetable = timetables.next().expect("one for each run");
@@ -95,10 +96,11 @@ async fn order(
     in_flight: usize,
     length: Duration,
 ) -> Figures {
+    let mut connections = connected(server, in_flight).await;
     let (holds, next) = (Arc::new(holds), Arc::new(AtomicUsize::new(0)));
     let end = Instant::now() + length;
     let figures = support::drive(server, in_flight, |_| {
-        let mut connection = Connection::to(&server.target);
+        let mut connection = connections.pop().expect("one for each");
         let (holds, next) = (Arc::clone(&holds), Arc::clone(&next));
         async move {
             let mut times = Times::new();
@@ -135,6 +137,18 @@ async fn order(
         );
     }
     figures
+}
+
+/// Open connections: opening hundreds at once would be timed otherwise.
+async fn connected(server: &Server, count: usize) -> Vec<Connection> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut connection = Connection::to(&server.target);
+        // Whatever the answer is, the connection is there.
+        connection.send(&Request::get("/readyz")).await.unwrap();
+        connections.push(connection);
+    }
+    connections
 }
 
 /// Loads the accounts, as the peer's rows are in its page cache.

@@ -317,7 +317,7 @@ pub(crate) struct Figures {
 pub(crate) async fn drive<W>(
     server: &Server,
     workers: usize,
-    worker: impl Fn(usize) -> W,
+    mut worker: impl FnMut(usize) -> W,
 ) -> Figures
 where
     W: Future<Output = Times> + Send + 'static,

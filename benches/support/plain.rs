@@ -11,7 +11,6 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use onsale::clock::Clock;
-use onsale::persistence::sqlite::SqliteStore;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -19,6 +18,7 @@ use sqlx::{ConnectOptions as _, Row as _};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+const TABLES: &str = include_str!("plain.sql");
 const PRICE: i64 = 1_000;
 const BALANCE: i64 = 1_000_000_000;
 /// A hold lives longer than the bench.
@@ -32,19 +32,14 @@ struct Shop {
     next: AtomicI64,
 }
 
-/// Serves until the process is killed, on a new file in `folder` with the
-/// tables of the real server.
+/// Serves until the process is killed, on a new file in `folder`.
 pub(crate) fn serve(folder: &Path) {
     let path = folder.join("plain.db");
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let writer = runtime.block_on(async {
-        let url = format!("sqlite://{}", path.display());
-        SqliteStore::open(&url, 1, true)
-            .await
-            .unwrap()
-            .close()
-            .await;
-        connect(&path).await
+        let mut writer = connect(&path).await;
+        sqlx::raw_sql(TABLES).execute(&mut writer).await.unwrap();
+        writer
     });
     let shop = Arc::new(Shop {
         writer: Mutex::new(writer),
@@ -63,6 +58,7 @@ pub(crate) fn serve(folder: &Path) {
 async fn connect(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new()
         .filename(path)
+        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
