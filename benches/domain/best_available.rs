@@ -1,21 +1,14 @@
-//! What the rules of a sale cost, on one core, without IO.
-//!
-//! `cargo bench --bench domain`; run it while nothing else builds or runs.
-
-#![allow(
-    clippy::print_stdout,
-    reason = "printing figures is what a bench is for"
-)]
+//! The choice of the best free seats on a map that is 90 % full.
 
 use std::time::{Duration, Instant};
 
 use onsale::domain::best_available::{FreeSeats, Wish};
-use onsale::domain::layout::{Layout, SectionIndex, SectionShape, SectionSpec};
+use onsale::domain::layout::{Layout, SectionIndex};
 use onsale::domain::seat::SeatIndex;
 
-/// The size of the map in every bench here.
-const SEATS: u32 = 50_000;
-/// How full it is kept.
+use crate::{SEATS, Xorshift, grid};
+
+/// How full the map is kept.
 const FULL_PERCENT: u32 = 90;
 /// How many choices are timed for each figure.
 const ROUNDS: usize = 20_000;
@@ -24,7 +17,8 @@ const CHANGES: u32 = 1_000_000;
 /// What the 99th percentile of a choice of 1 to 8 seats may be.
 const CHOICE_P99_MAX: Duration = Duration::from_micros(50);
 
-fn main() {
+/// All choices on two kinds of halls.
+pub(crate) fn bench() {
     for (sections, rows, seats_per_row) in [(10, 50, 100), (50, 50, 20)] {
         println!(
             "{SEATS} seats in {sections} sections of {rows} rows of {seats_per_row}, {FULL_PERCENT} % full"
@@ -108,22 +102,6 @@ fn report(what: &str, found: usize, times: &mut [Duration]) {
     );
 }
 
-fn grid(sections: u32, rows: u32, seats_per_row: u32) -> Layout {
-    let specs: Vec<SectionSpec> = (0..sections)
-        .map(|at| SectionSpec {
-            name: format!("S{at}"),
-            shape: SectionShape::Grid {
-                rows,
-                seats_per_row,
-            },
-            x: 0.0,
-            y: 0.0,
-            accessible: false,
-        })
-        .collect();
-    Layout::build(&specs).unwrap_or_else(|problem| panic!("{}: {problem}", problem.field()))
-}
-
 /// All taken but what [`fill_to_percent`] gives back.
 fn filled(layout: &Layout, party_max: u32, random: &mut Xorshift) -> FreeSeats {
     let mut free = FreeSeats::new(layout);
@@ -142,21 +120,5 @@ fn fill_to_percent(layout: &Layout, free: &mut FreeSeats, party_max: u32, random
         for seat in first..first + size {
             free.release(layout, SeatIndex(seat));
         }
-    }
-}
-
-/// Marsaglia's generator with shifts 13, 7, 17: the same numbers in every run.
-struct Xorshift(u64);
-
-impl Xorshift {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn seat(&mut self) -> SeatIndex {
-        SeatIndex((self.next() % u64::from(SEATS)) as u32)
     }
 }

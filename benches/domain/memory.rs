@@ -1,0 +1,123 @@
+//! What the state of a sale takes in memory: by how much the process grows when
+//! it is built, so with all that the allocator adds.
+
+use std::hint::black_box;
+
+use onsale::actors::shell::Shell;
+use onsale::domain::account::{self, Account, KeyClaim, KeyHash};
+use onsale::domain::decision::{Machine as _, step};
+use onsale::domain::ids::{OrderId, PaymentId, Seq, TimetableId};
+use onsale::domain::money::Money;
+use onsale::domain::timetable::{Command, Timetable};
+use uuid::Uuid;
+
+use crate::decide::{NOW, PRICE, hold, hold_id, plan, scattered, user};
+use crate::{SEATS, grid};
+
+/// So many timetables are built, to average over.
+const TIMETABLES: usize = 4;
+/// What one may take.
+const TIMETABLE_MAX: f64 = 8.0 * 1024.0 * 1024.0;
+/// So many accounts are built, to average over.
+const ACCOUNTS: u64 = 20_000;
+/// What an active one may take.
+const ACCOUNT_MAX: f64 = 1024.0;
+
+/// A sold-out timetable, and the account of somebody who has bought.
+pub(crate) fn bench() {
+    println!("memory (growth of the process)");
+    let before = resident_bytes();
+    let sold: Vec<(Timetable, u32)> = (0..TIMETABLES).map(|_| sold_out()).collect();
+    let each = (resident_bytes() - before) / TIMETABLES as f64;
+    let orders = sold.first().map_or(0, |(_, orders)| *orders);
+    println!(
+        "  {SEATS} seats sold in {orders} orders: {:.2} MiB = {:.2} of what it may be",
+        each / 1024.0 / 1024.0,
+        each / TIMETABLE_MAX
+    );
+    let before = resident_bytes();
+    let accounts: Vec<Account> = (0..ACCOUNTS).map(active_account).collect();
+    // In production each account has its shell beside it.
+    let shell = size_of::<Shell<Account>>() - size_of::<Account>();
+    let each = (resident_bytes() - before) / ACCOUNTS as f64 + shell as f64;
+    println!(
+        "  an account with two orders behind it: {each:.0} bytes = {:.2} of what it may be",
+        each / ACCOUNT_MAX
+    );
+    black_box((sold, accounts));
+}
+
+/// All seats sold, two to four an order: each buyer holds, opens, and buys.
+fn sold_out() -> (Timetable, u32) {
+    let mut timetable = Timetable::new(plan(grid(50, 50, 20)));
+    let (mut seq, mut first, mut orders) = (Seq::default(), 0, 0);
+    while first < SEATS {
+        let count = (2 + orders % 3).min(SEATS - first);
+        let number = u64::from(orders);
+        let (order, payment) = (
+            OrderId(scattered(number, 5)),
+            PaymentId(scattered(number, 6)),
+        );
+        let open = Command::OpenOrder {
+            order,
+            payment,
+            hold: hold_id(number),
+            user: user(number),
+        };
+        for command in [hold(number, first, count), open, Command::Sell { order }] {
+            let outcome = step(&mut timetable, &mut seq, NOW, command).outcome;
+            assert!(outcome.is_ok(), "{outcome:?}");
+        }
+        timetable.settle(seq);
+        black_box(timetable.take_changes().count());
+        first += count;
+        orders += 1;
+    }
+    assert_eq!(timetable.counts().sold, SEATS);
+    (timetable, orders)
+}
+
+/// Charged once, then two orders paid.
+fn active_account(number: u64) -> Account {
+    let (mut account, mut seq) = (Account::default(), Seq::default());
+    let key = |part: u64| {
+        let key = format!("load-{number}-{part}-{:032x}", part + 1);
+        Some(KeyClaim {
+            hash: KeyHash::of(&key),
+            key,
+            fingerprint: part,
+        })
+    };
+    let mut run = |command| {
+        let outcome = step(&mut account, &mut seq, NOW, command).outcome;
+        assert!(outcome.is_ok(), "{outcome:?}");
+    };
+    run(account::Command::Charge {
+        id: Uuid::from_u128(7),
+        amount: Money(1_000_000),
+        key: key(0),
+    });
+    for part in 1..=2 {
+        let order = OrderId(scattered(number * 2 + part, 8));
+        run(account::Command::Prepare {
+            order,
+            timetable: TimetableId(Uuid::from_u128(1)),
+            amount: PRICE,
+            key: key(part),
+        });
+        run(account::Command::Post { order });
+    }
+    account.settle(seq);
+    account
+}
+
+/// How much memory the process has, in bytes.
+fn resident_bytes() -> f64 {
+    const PAGE: f64 = 4096.0;
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0.0) * PAGE
+}

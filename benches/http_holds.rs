@@ -1,0 +1,153 @@
+//! Holds over HTTP, with every middleware on and write-behind: how much of what
+//! the HTTP stack can do at all is left of it.
+//!
+//! 64 connections hold and release in turn, each its own seats; only 201 and
+//! 204 count. The peer is a bare axum route that answers a JSON body with
+//! itself, under the same client.
+//!
+//! `cargo bench --bench http_holds`; run it while nothing else builds or runs.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a bench prints figures, and ends at the first surprise"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use support::client::{Connection, Request};
+use support::{BUYERS, Buyer, CONNECTIONS, Figures, RUNS, Server, Times};
+use tokio::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How much of the peer is left, at least.
+const AIM: f64 = 0.65;
+const SEATS: usize = 20_000;
+/// The buyers and seats of one connection, which it goes round.
+const ROUND: usize = BUYERS / CONNECTIONS;
+
+#[derive(Serialize, Deserialize)]
+struct Echo {
+    seat_ids: Vec<String>,
+}
+
+fn main() {
+    if support::peer_role().is_some() {
+        let echo = |Json(body): Json<Echo>| async { Json(body) };
+        support::serve_peer(|| Router::new().route("/echo", post(echo)));
+        return;
+    }
+    support::block_on(bench());
+}
+
+async fn bench() {
+    let (onsale, peer) = (Server::onsale().await, Server::peer(&["echo"]).await);
+    support::print_fsync(onsale.folder());
+    let buyers = Arc::new(onsale.buyers());
+    let timetable = onsale.arena(SEATS, 1).remove(0);
+    let length = Duration::from_secs_f64(support::run_seconds());
+    // A short round first: caches, connections, the buyers' accounts.
+    hold(&onsale, &buyers, &timetable, length / 8).await;
+    echo(&peer, &buyers, length / 8).await;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        ours.push(hold(&onsale, &buyers, &timetable, length).await);
+        theirs.push(echo(&peer, &buyers, length).await);
+    }
+    let (ours, theirs) = (support::median(ours), support::median(theirs));
+    support::print_header(&format!("{CONNECTIONS} connections"));
+    support::print_row("onsale: hold and release in turn", &ours);
+    support::print_row("peer: axum, JSON echo", &theirs);
+    support::print_ratio("holds over HTTP", &ours, &theirs, AIM);
+}
+
+async fn hold(
+    server: &Server,
+    buyers: &Arc<Vec<Buyer>>,
+    timetable: &str,
+    length: Duration,
+) -> Figures {
+    let path: Arc<str> = format!("/api/v1/timetables/{timetable}/holds").into();
+    let end = Instant::now() + length;
+    support::drive(server, CONNECTIONS, |number| {
+        let mut connection = Connection::to(&server.target);
+        let (buyers, path) = (Arc::clone(buyers), Arc::clone(&path));
+        async move {
+            let bodies: Vec<Vec<u8>> = (0..ROUND).map(|at| body(number * ROUND + at)).collect();
+            let mut times = Times::new();
+            let mut release = String::new();
+            for at in (0..ROUND).cycle() {
+                let sent = Instant::now();
+                if sent >= end {
+                    break;
+                }
+                let token = &buyers[number * ROUND + at].token;
+                let request = Request::post(&path, &bodies[at]).by(token);
+                let answer = connection.send(&request).await.unwrap();
+                assert_eq!(
+                    answer.status,
+                    201,
+                    "{}",
+                    String::from_utf8_lossy(answer.body)
+                );
+                times.record(sent.elapsed());
+                release.clear();
+                release.push_str("/api/v1/holds/");
+                release.push_str(support::member(answer.body, "hold_id"));
+                let sent = Instant::now();
+                let request = Request::delete(&release).by(token);
+                let answer = connection.send(&request).await.unwrap();
+                assert_eq!(
+                    answer.status,
+                    204,
+                    "{}",
+                    String::from_utf8_lossy(answer.body)
+                );
+                times.record(sent.elapsed());
+            }
+            times
+        }
+    })
+    .await
+}
+
+/// The same bytes to the peer.
+async fn echo(server: &Server, buyers: &Arc<Vec<Buyer>>, length: Duration) -> Figures {
+    let end = Instant::now() + length;
+    support::drive(server, CONNECTIONS, |number| {
+        let mut connection = Connection::to(&server.target);
+        let buyers = Arc::clone(buyers);
+        async move {
+            let bodies: Vec<Vec<u8>> = (0..ROUND).map(|at| body(number * ROUND + at)).collect();
+            let mut times = Times::new();
+            for at in (0..ROUND).cycle() {
+                let sent = Instant::now();
+                if sent >= end {
+                    break;
+                }
+                let token = &buyers[number * ROUND + at].token;
+                let request = Request::post("/echo", &bodies[at]).by(token);
+                let answer = connection.send(&request).await.unwrap();
+                assert_eq!(answer.status, 200);
+                times.record(sent.elapsed());
+            }
+            times
+        }
+    })
+    .await
+}
+
+fn body(seat: usize) -> Vec<u8> {
+    let seat_ids = vec![support::seat_name(seat)];
+    serde_json::to_vec(&Echo { seat_ids }).unwrap()
+}
