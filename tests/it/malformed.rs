@@ -163,11 +163,22 @@ async fn send_all_wrong_bodies(buyer: &Client, admin: &Client, scene: &Scene) {
             .raw(Some("text/plain"), route.good.to_string())
             .problem(415, "unsupported-media-type")
             .await;
-        let huge = format!("{{\"a\":\"{}\"}}", "x".repeat(route.body_max));
-        call()
-            .raw(Some("application/json"), huge)
-            .problem(413, "payload-too-large")
-            .await;
+        send_too_much(client, &route).await;
+    }
+}
+
+/// A body just over the limit. A server need not read megabytes that it will
+/// refuse: there, the end of the connection is an answer too.
+async fn send_too_much(client: &Client, route: &Route) {
+    let huge = format!("{{\"a\":\"{}\"}}", "x".repeat(route.body_max));
+    let call = client
+        .with_own_connections()
+        .call(route.method.clone(), &route.path)
+        .key(&fresh_key())
+        .raw(Some("application/json"), huge);
+    match call.try_send().await {
+        Ok(answer) => drop(answer.assert_problem(413, "payload-too-large")),
+        Err(error) => assert!(route.body_max > MIB, "{}: {error:?}", route.path),
     }
 }
 
@@ -277,6 +288,44 @@ async fn wrong_ids_and_queries_are_refused() {
     let server = TestServer::shared().await;
     send_all_wrong_ids(&server.buyer(), &server.admin()).await;
     send_all_wrong_queries(&server.buyer()).await;
+}
+
+#[tokio::test]
+async fn an_array_of_the_right_values_is_no_object() {
+    let server = TestServer::shared().await;
+    let buyer = server.buyer();
+    buyer
+        .post("/wallet/charges", &json!([5]))
+        .key(&fresh_key())
+        .problem(422, "invalid-request")
+        .await;
+    assert_eq!(buyer.balance().await, 0);
+    let scene = server.small().await;
+    buyer
+        .hold(
+            &scene.timetable,
+            &json!({ "general_admission": ["PIT", 1] }),
+        )
+        .problem(422, "invalid-request")
+        .await;
+}
+
+/// After a refusal a client goes on over the same connection.
+#[tokio::test]
+async fn a_refused_large_body_spoils_no_later_request() {
+    let server = TestServer::shared().await;
+    let buyer = server.buyer();
+    for _ in 0..20 {
+        let answer = buyer
+            .call(Method::POST, "/wallet/charges")
+            .key(&fresh_key())
+            .raw(None, "x".repeat(64 * KIB + 1))
+            .send()
+            .await;
+        answer.assert_problem(413, "payload-too-large");
+        buyer.charge(1).await;
+    }
+    assert_eq!(buyer.balance().await, 20);
 }
 
 #[tokio::test]
