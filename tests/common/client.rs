@@ -21,8 +21,6 @@ const INTERNALS: &[&str] = &[
     ".rs:",
     "panicked",
     "/tmp/",
-    "/root/",
-    "/work/",
     "/home/",
     "onsale.db",
     "ractor",

@@ -9,6 +9,9 @@ use crate::harness::{
     Answer, Client, PLENTY, Show, TestServer, assert_map_adds_up, list, number, seat_ids, text,
 };
 
+/// More at once than this may be refused as overload, by the contract.
+const PERMITS_MAX: usize = 4_096;
+
 /// Sends one call for each client, all at once.
 async fn all_at_once<F>(clients: &[Client], call: impl Fn(Client) -> F) -> Vec<Answer>
 where
@@ -52,6 +55,10 @@ async fn one_seat(callers: usize) {
     .await;
     assert_eq!(with_status(&answers, 201).len(), 1);
     for refused in answers.iter().filter(|a| a.status != 201) {
+        if callers > PERMITS_MAX && refused.status == 503 {
+            refused.assert_problem(503, "overloaded");
+            continue;
+        }
         let problem = refused.assert_problem(409, "seat-unavailable");
         assert_eq!(problem["seat_ids"], json!(["G-A-1"]));
     }
@@ -65,10 +72,7 @@ async fn a_thousand_at_once_on_one_seat_are_one_hold() {
     one_seat(1_000).await;
 }
 
-/// The contract's figure; it belongs to the soak, because so many connections
-/// at once take their time in a debug build.
 #[tokio::test]
-#[ignore = "long: part of the soak"]
 async fn five_thousand_at_once_on_one_seat_are_one_hold() {
     one_seat(5_000).await;
 }

@@ -11,7 +11,10 @@
     reason = "a test may panic, that is how it fails; and it measures real time"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod customer;
+#[path = "../history/mod.rs"]
 mod history;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,18 +22,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use common::client::{Answer, Client};
+use common::client::Client;
+use common::eventually;
 use common::process::{ServerProcess, Settings, sign_up};
 use common::random::Random;
 use common::scene::{Scene, Show};
-use common::{eventually, fresh_key};
+use customer::{Customer, Shared, outcome_of, seats_of, send, send_recorded};
 use history::{
-    Finding, HeldSeats, History, Observation, Outcome, Record, Request, SeenOrder, User,
-    may_be_lost, missing_tickets,
+    Finding, Observation, Outcome, Record, Request, SeenOrder, User, may_be_lost, missing_tickets,
 };
 
 /// Customers, each with tasks of its own.
@@ -48,9 +51,6 @@ const DECIDED_LIMIT: Duration = Duration::from_secs(20);
 /// Tickets come within 2 s of the order; with slack.
 const TICKETS_LIMIT: Duration = Duration::from_secs(20);
 
-/// A call that takes longer is one whose outcome is unknown.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
 const PRICE: i64 = 100;
 
 /// So many holds a second are no limit for a test.
@@ -58,13 +58,6 @@ const RATE_NOBODY_REACHES: &str = "100000";
 
 /// So many keys of earlier rounds are sent again in each round.
 const OLD_KEYS_REPLAYED: usize = 200;
-
-/// What all tasks write to.
-#[derive(Default)]
-struct Shared {
-    history: History,
-    held: Vec<HeldSeats>,
-}
 
 /// A server, its customers and everything that they did.
 struct World {
@@ -278,165 +271,6 @@ impl World {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-}
-
-/// One task of a customer.
-struct Customer {
-    user: User,
-    client: Client,
-    timetable: String,
-    shared: Arc<Mutex<Shared>>,
-    random: Random,
-}
-
-impl Customer {
-    async fn act_until(mut self, stop: Arc<AtomicBool>) {
-        while !stop.load(Ordering::Relaxed) {
-            match self.random.below(10) {
-                0..3 => {
-                    let amount = 1 + i64::try_from(self.random.below(500)).unwrap();
-                    self.client
-                        .charge_recorded(&self.shared, self.user, amount)
-                        .await;
-                }
-                3..5 => drop(self.hold(true).await),
-                5 => {
-                    let tickets = self.client.get("/tickets").timeout(CALL_TIMEOUT);
-                    let _ = tickets.try_send().await;
-                }
-                _ => self.buy().await,
-            }
-        }
-    }
-
-    /// Takes seats; the hold is kept on record only where it is to be left.
-    async fn hold(&mut self, leave: bool) -> Option<HeldSeats> {
-        let count = 1 + self.random.below(3);
-        let wish = if self.random.below(2) == 0 {
-            json!({ "best_available": { "count": count, "adjacent": false } })
-        } else {
-            // Row names of a grid of 100 begin with A to Z.
-            let row = char::from(b'A' + u8::try_from(self.random.below(26)).unwrap());
-            json!({ "seat_ids": [format!("G-{row}-{}", 1 + self.random.below(100))] })
-        };
-        let call = self.client.hold(&self.timetable, &wish);
-        let answer = call.timeout(CALL_TIMEOUT).try_send().await.ok()?;
-        if answer.status != 201 {
-            return None;
-        }
-        let body = answer.json();
-        let text = |member: &str| body[member].as_str().unwrap().to_owned();
-        let held = HeldSeats {
-            user: self.user,
-            hold_id: text("hold_id"),
-            hold_token: text("hold_token"),
-            seats: seats_of(&body),
-            acknowledged_at: Instant::now(),
-        };
-        if leave {
-            self.shared.lock().await.held.push(held.clone());
-        }
-        Some(held)
-    }
-
-    async fn buy(&mut self) {
-        let Some(held) = self.hold(false).await else {
-            return;
-        };
-        let request = Request::Order {
-            hold_id: held.hold_id,
-            hold_token: None,
-            seats: held.seats,
-        };
-        send_recorded(&self.client, &self.shared, self.user, request).await;
-    }
-}
-
-impl Client {
-    async fn charge_recorded(&self, shared: &Mutex<Shared>, user: User, amount: i64) {
-        send_recorded(self, shared, user, Request::Charge { amount }).await;
-    }
-}
-
-/// Records the call as unknown before it is sent, and its outcome after.
-async fn send_recorded(
-    client: &Client,
-    shared: &Mutex<Shared>,
-    user: User,
-    request: Request,
-) -> Outcome {
-    let key = fresh_key();
-    let record = |outcome| Record {
-        user,
-        key: key.clone(),
-        request: request.clone(),
-        outcome,
-    };
-    shared.lock().await.history.push(record(Outcome::Unknown));
-    let outcome = match try_send(client, &key, &request).await {
-        Ok(answer) => outcome_of(&request, &answer),
-        Err(_) => Outcome::Unknown,
-    };
-    shared.lock().await.history.push(record(outcome.clone()));
-    outcome
-}
-
-async fn try_send(client: &Client, key: &str, request: &Request) -> Result<Answer, reqwest::Error> {
-    let call = match request {
-        Request::Charge { amount } => client.post("/wallet/charges", &json!({ "amount": amount })),
-        Request::Order {
-            hold_id,
-            hold_token,
-            ..
-        } => {
-            let mut body = json!({ "hold_id": hold_id, "payment": { "method": "wallet" } });
-            if let Some(token) = hold_token {
-                body["hold_token"] = json!(token);
-            }
-            client.order_body(&body)
-        }
-    };
-    call.key(key).timeout(CALL_TIMEOUT).try_send().await
-}
-
-async fn send(client: &Client, key: &str, request: &Request) -> Answer {
-    try_send(client, key, request)
-        .await
-        .expect("the server answers")
-}
-
-/// What an answer says for good about its key.
-fn outcome_of(request: &Request, answer: &Answer) -> Outcome {
-    match answer.status {
-        201 => match request {
-            Request::Charge { .. } => Outcome::Charged,
-            Request::Order { .. } => {
-                let order = answer.json();
-                Outcome::Ordered {
-                    order_id: order["order_id"].as_str().unwrap().to_owned(),
-                    amount: order["amount"].as_i64().unwrap(),
-                }
-            }
-        },
-        402 | 404 | 409 | 422 => {
-            let code = answer.json()["code"].as_str().unwrap().to_owned();
-            match code.as_str() {
-                "idempotency-key-in-use" => Outcome::Unknown,
-                _ => Outcome::Refused { code },
-            }
-        }
-        503 | 504 => Outcome::Unknown,
-        other => panic!("{}: {other} {}", answer.what, answer.text()),
-    }
-}
-
-fn seats_of(value: &Value) -> BTreeSet<String> {
-    value["seats"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|seat| seat["seat_id"].as_str().unwrap().to_owned())
-        .collect()
 }
 
 /// All pages of a list.
