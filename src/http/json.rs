@@ -156,7 +156,12 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if has_nul(text.as_bytes()) {
         return Err(nul_problem(text));
     }
-    serde_json::from_str(text).map_err(|error| parse_problem::<T>(text, &error))
+    let parsed = serde_json::from_str(text).map_err(|error| parse_problem::<T>(text, &error))?;
+    // serde reads an array as a struct by the order of its fields.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(Problem::invalid_field("", "the body must be a JSON object"));
+    }
+    Ok(parsed)
 }
 
 /// Says what is wrong; only here is the path of the field looked for, so that
