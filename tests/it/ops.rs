@@ -57,7 +57,6 @@ const CALLS: &[(&str, &str)] = &[
     ("put", "/admin/performances/{}/queue"),
     ("put", "/admin/users/{}/roles"),
     ("get", "/admin/users"),
-    ("get", "/admin/actors"),
 ];
 
 /// A path with `{}` for every parameter, whatever its name.
