@@ -23,7 +23,8 @@ use super::AskError;
 use super::node::Node;
 use crate::domain::account::{self, KeyClaim, Prepare};
 use crate::domain::ids::{HoldId, OrderId, PaymentId, TimetableId, UserId, shard_of, with_shard};
-use crate::domain::order::Order;
+use crate::domain::money::Money;
+use crate::domain::order::{Method, Order};
 use crate::domain::timetable::command::LostHold;
 use crate::domain::timetable::{self, OrderTerms, Resolution};
 
@@ -45,6 +46,8 @@ pub struct Purchase {
     pub lost: Option<LostHold>,
     /// The request's idempotency key.
     pub key: KeyClaim,
+    /// How it is paid. An order of amount 0 is confirmed by any method.
+    pub method: Method,
     /// The buyer has shown a pass of the waiting room that lets them in now.
     pub may_order: bool,
     /// Only holds made under a pass may be ordered without one.
@@ -67,6 +70,8 @@ pub enum Ended {
     /// The performance has a waiting room, and neither the hold nor the buyer
     /// has a pass.
     PassRequired,
+    /// There is no card gateway to pay at.
+    GatewayUnavailable,
 }
 
 /// Runs a purchase to its end, whoever waits for it.
@@ -103,6 +108,11 @@ impl Saga {
             self.abort(order).await;
             self.free_key().await;
             return Ok(Ended::PassRequired);
+        }
+        if self.purchase.method == Method::Card && terms.amount > Money::ZERO {
+            self.abort(order).await;
+            self.free_key().await;
+            return Ok(Ended::GatewayUnavailable);
         }
         match self.prepare(order, terms).await {
             Ok(None) => self.sell(order).await,
@@ -193,6 +203,7 @@ impl Saga {
             payment: PaymentId(self.new_id()),
             hold,
             user: self.purchase.user,
+            method: self.purchase.method,
         };
         match self
             .node

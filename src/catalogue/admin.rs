@@ -9,13 +9,13 @@ use uuid::Uuid;
 use super::check::{self, Errors};
 use super::entry::{Performance, Timetable, Venue};
 use super::image::Image;
+use super::make::{performance_row, poster_of, timetable_row};
 use super::patch;
 use super::request::{PerformancePatch, PerformanceRequest, TimetableRequest, VenueRequest};
-use super::rows::{IdemKey, Insertion, PerformanceRow, Poster, TimetableRow, VenueRow};
+use super::rows::{IdemKey, Insertion, PerformanceRow, TimetableRow, VenueRow};
 use super::{Catalogue, ViewCount};
 use crate::domain::ids::{PerformanceId, TimetableId, UserId, VenueId};
-use crate::domain::plan::Limits;
-use crate::domain::queue_policy::{PolicyRequest, QueuePolicy};
+use crate::domain::queue_policy::PolicyRequest;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::sqlite::catalogue::Update;
@@ -81,7 +81,7 @@ pub enum CatalogueError {
     Store(#[from] StoreError),
 }
 
-type Result<T> = std::result::Result<T, CatalogueError>;
+pub(super) type Result<T> = std::result::Result<T, CatalogueError>;
 
 impl Catalogue {
     /// Makes a venue. On disk when this returns.
@@ -356,67 +356,6 @@ impl Catalogue {
         .await
     }
 
-    /// Files all performances of one category under another, which may be new.
-    /// Returns how many the other has then. On disk when this returns.
-    ///
-    /// # Errors
-    /// [`CatalogueError`]
-    pub async fn rename_category(
-        self: &Arc<Self>,
-        from: String,
-        to: String,
-        now: Timestamp,
-    ) -> Result<u32> {
-        if !check::is_category(&to) {
-            let error = ("category".to_owned(), check::CATEGORY_RULE.to_owned());
-            return Err(CatalogueError::Invalid(vec![error]));
-        }
-        self.write(async move |this| {
-            let image = this.image.load_full();
-            if !image.has_category(&from) {
-                return Err(CatalogueError::CategoryNotFound);
-            }
-            if from != to {
-                this.store
-                    .rename_category(from.clone(), to.clone(), now)
-                    .await?;
-                this.swap(|image| rename(image, &from, &to));
-            }
-            Ok(this
-                .image
-                .load()
-                .categories()
-                .get(to.as_str())
-                .copied()
-                .unwrap_or(0))
-        })
-        .await
-    }
-
-    /// Forgets a category that no performance is filed under, deleted ones
-    /// aside. On disk when this returns.
-    ///
-    /// # Errors
-    /// [`CatalogueError`]
-    pub async fn delete_category(self: &Arc<Self>, slug: String) -> Result<()> {
-        self.write(async move |this| {
-            let image = this.image.load_full();
-            if !image.has_category(&slug) {
-                return Err(CatalogueError::CategoryNotFound);
-            }
-            let is_filed =
-                |p: &&Arc<Performance>| p.row.deleted_at.is_none() && p.row.category == slug;
-            match image.performances().filter(is_filed).count() {
-                0 => {}
-                count => return Err(CatalogueError::CategoryInUse(count)),
-            }
-            this.store.delete_category(slug.clone()).await?;
-            this.swap(|image| image.remove_category(&slug));
-            Ok(())
-        })
-        .await
-    }
-
     /// The performances that the caller administers with an id below `before`,
     /// drafts and deleted ones too, the newest first.
     #[must_use]
@@ -482,7 +421,7 @@ impl Catalogue {
     /// Runs a write: one at a time, and to its end even if the caller goes
     /// away, because between the commit and the swap readers would be told
     /// what is no longer true.
-    async fn write<T, F, W>(self: &Arc<Self>, work: F) -> Result<T>
+    pub(super) async fn write<T, F, W>(self: &Arc<Self>, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(Arc<Self>) -> W + Send + 'static,
@@ -502,7 +441,7 @@ impl Catalogue {
     }
 
     /// Only within [`Catalogue::write`].
-    fn swap(&self, change: impl FnOnce(&mut Image)) {
+    pub(super) fn swap(&self, change: impl FnOnce(&mut Image)) {
         let mut image = Image::clone(&self.image.load());
         change(&mut image);
         self.image.store(Arc::new(image));
@@ -517,86 +456,11 @@ fn idem(caller: Caller, key: Option<String>) -> Option<IdemKey> {
 }
 
 /// The next version of a performance.
-fn version(
+pub(super) fn version(
     before: &Performance,
     row: PerformanceRow,
     dates: Vec<TimetableRow>,
 ) -> Arc<Performance> {
     let (venue, views) = (Arc::clone(&before.venue), Arc::clone(&before.views));
     Arc::new(Performance::new(row, venue, dates, views))
-}
-
-fn rename(image: &mut Image, from: &str, to: &str) {
-    let is_filed = |p: &&Arc<Performance>| p.row.category == from;
-    let filed: Vec<_> = image.performances().filter(is_filed).cloned().collect();
-    image.put_category(to);
-    for before in filed {
-        let row = PerformanceRow {
-            category: to.to_owned(),
-            ..before.row.clone()
-        };
-        image.put(version(&before, row, before.timetable_rows()));
-    }
-    image.remove_category(from);
-}
-
-fn timetable_row(id: PerformanceId, request: &TimetableRequest, now: Timestamp) -> TimetableRow {
-    TimetableRow {
-        id: TimetableId(Uuid::now_v7()),
-        performance_id: id,
-        starts_at: request.starts_at,
-        doors_at: request.doors_at.unwrap_or(request.starts_at),
-        created_at: now,
-        cancelled_at: None,
-    }
-}
-
-fn performance_row(
-    id: PerformanceId,
-    caller: Caller,
-    request: PerformanceRequest,
-    queue: Option<QueuePolicy>,
-    now: Timestamp,
-) -> PerformanceRow {
-    PerformanceRow {
-        id,
-        owner: caller.user,
-        venue_id: request.venue_id,
-        title: request.title,
-        category: request.category,
-        cast: request.cast,
-        description: request.description,
-        poster_url: request.poster_url,
-        currency: request.currency,
-        grades: request
-            .grades
-            .into_iter()
-            .map(super::request::GradeRequest::into_row)
-            .collect(),
-        opens_at: request.opens_at,
-        closes_at: request.closes_at,
-        limits: check::limits_with(&Limits::default(), &request.limits),
-        queue,
-        draft: request.draft,
-        created_at: now,
-        deleted_at: None,
-    }
-}
-
-/// A picture by its first bytes, whatever it is said to be. Its version ends in
-/// the name of its format.
-fn poster_of(bytes: Bytes) -> Option<Poster> {
-    let is_webp = bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP");
-    let format = match () {
-        () if bytes.starts_with(b"\x89PNG\r\n\x1a\n") => "png",
-        () if bytes.starts_with(b"\xff\xd8\xff") => "jpeg",
-        () if is_webp => "webp",
-        () => return None,
-    };
-    let hash = std::hash::BuildHasher::hash_one(&foldhash::quality::FixedState::default(), &bytes);
-    Some(Poster {
-        media_type: format!("image/{format}"),
-        version: format!("{hash:016x}.{format}"),
-        bytes,
-    })
 }

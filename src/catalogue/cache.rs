@@ -47,13 +47,13 @@ impl<K: Hash + Eq + Clone> BodyCache<K> {
 
     /// The body of `key`, made by `make` if it isn't there; by one caller, for
     /// whom the others wait.
-    pub(super) fn get_or_make(&self, key: K, make: impl FnOnce() -> Bytes) -> Bytes {
+    pub(super) fn get_or_make(&self, key: &K, make: impl FnOnce() -> Bytes) -> Bytes {
         let cell = self.state.lock().cell(key.clone());
         if let Some(body) = cell.get() {
             return body.clone();
         }
         let made = cell.get_or_init(make).clone();
-        self.state.lock().shed(&key, self.bytes_max);
+        self.state.lock().shed(key, self.bytes_max);
         made
     }
 
@@ -104,10 +104,10 @@ mod tests {
     fn a_body_is_made_once_and_the_oldest_goes_when_there_are_too_many_bytes() {
         let cache = BodyCache::new(25);
         let body = |byte: u8| Bytes::from(vec![byte; 10]);
-        assert_eq!(cache.get_or_make(1, || body(1)), body(1));
-        assert_eq!(cache.get_or_make(1, || unreachable!()), body(1));
-        cache.get_or_make(2, || body(2));
-        cache.get_or_make(3, || body(3));
+        assert_eq!(cache.get_or_make(&1, || body(1)), body(1));
+        assert_eq!(cache.get_or_make(&1, || unreachable!()), body(1));
+        cache.get_or_make(&2, || body(2));
+        cache.get_or_make(&3, || body(3));
         assert_eq!(cache.get(&1), None);
         assert_eq!(cache.get(&2), Some(body(2)));
         assert_eq!(cache.get(&3), Some(body(3)));

@@ -7,19 +7,21 @@
 //! * [`rows`]: what is stored. * [`entry`]: what is kept in memory of it.
 //! * [`image`]: all of it with its indexes. * [`list`]: the public list.
 //! * [`request`], [`check`], [`patch`]: what admins ask for, checked and
-//!   applied. * [`admin`]: the writes.
+//!   applied. * [`admin`], [`categories`]: the writes. * [`make`]: new rows.
 //! * [`views`], [`ranking`]: views, and what is viewed and sold most.
 //! * [`layout_json`], [`cache`]: large bodies, made once.
 //! * [`demo`]: something to begin with.
 
 mod admin;
 mod cache;
+mod categories;
 pub mod check;
 pub mod demo;
 mod entry;
 mod image;
 mod layout_json;
 mod list;
+mod make;
 pub mod patch;
 mod ranking;
 pub mod request;
@@ -288,7 +290,7 @@ impl Catalogue {
     pub fn layout_tail(&self, performance: &Performance, timetable: &Timetable) -> Bytes {
         let key = (performance.id(), Arc::clone(&performance.layout_etag));
         self.layouts
-            .get_or_make(key, || layout_json::render(&timetable.plan))
+            .get_or_make(&key, || layout_json::render(&timetable.plan))
     }
 
     /// The poster that was uploaded for a public performance.
@@ -315,7 +317,7 @@ impl Catalogue {
         if let Some(stored) = &stored
             && stored.version == version
         {
-            let _ = self.posters.get_or_make(key, || stored.bytes.clone());
+            let _ = self.posters.get_or_make(&key, || stored.bytes.clone());
         }
         Ok(stored)
     }

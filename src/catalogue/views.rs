@@ -2,7 +2,7 @@
 //! address) a day. Views are counted in memory at once and flushed together.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -188,9 +188,7 @@ impl Views {
 
 /// The viewer is a keyed hash, so nobody can make these collide.
 fn fingerprint(view: &View) -> u64 {
-    let mut hasher = foldhash::fast::FixedState::default().build_hasher();
-    (view.performance_id, view.viewer).hash(&mut hasher);
-    hasher.finish()
+    foldhash::fast::FixedState::default().hash_one((view.performance_id, view.viewer))
 }
 
 /// How many of `counted` are not among `new`, by performance and day.

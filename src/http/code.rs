@@ -219,6 +219,18 @@ impl FromStr for Code {
     }
 }
 
+impl Code {
+    /// The first sentence of its explanation: the `detail` of an answer that
+    /// has no more to say.
+    #[must_use]
+    pub fn summary(self) -> &'static str {
+        let text = self.explanation();
+        text.find(". ")
+            .and_then(|end| text.get(..=end))
+            .unwrap_or(text)
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

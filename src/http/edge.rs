@@ -169,6 +169,14 @@ impl Passage {
         }
         let status = response.status();
         let headers = response.headers_mut();
+        if matches!(
+            status,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
+        ) {
+            // The rest of the body is never read: say that the connection ends,
+            // so that the client doesn't send its next request on it.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if let header::Entry::Vacant(vacant) = headers.entry(header::CACHE_CONTROL) {
             vacant.insert(NO_STORE);
         }

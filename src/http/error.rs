@@ -181,9 +181,8 @@ impl Problem {
         body.insert("type".into(), format!("/problems/{code}").into());
         body.insert("title".into(), code.title().into());
         body.insert("status".into(), code.status().as_u16().into());
-        if let Some(detail) = detail {
-            body.insert("detail".into(), detail.into());
-        }
+        let detail = detail.unwrap_or_else(|| code.summary().into());
+        body.insert("detail".into(), detail.into());
         body.insert("code".into(), code.as_str().into());
         body.insert("request_id".into(), request_id.into());
         for (name, value) in members {

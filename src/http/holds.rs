@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::auth::SignedIn;
 use super::error::{Answer, Code, Problem};
-use super::extract::{Json, List, Path};
+use super::extract::{Json, List, Page, Path};
 use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
 use super::problems::timetable_refusal;
@@ -251,15 +251,23 @@ pub async fn drop_seat(
     }
 }
 
-/// The caller's live holds.
+/// The caller's live holds, oldest first.
 #[utoipa::path(get, path = "/me/holds", tag = "holds", responses((status = 200, body = List<HoldAnswer>)))]
 pub async fn mine(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
+    page: Page,
 ) -> Answer<Json<List<HoldAnswer>>> {
     let user = caller.user_id;
+    let after = page.after::<HoldId>()?;
+    let mut ids = app.node.holds.of_user(user);
+    ids.sort_unstable();
+    ids.retain(|id| after.is_none_or(|after| *id > after));
     let mut holds = Vec::new();
-    for hold in app.node.holds.of_user(user) {
+    for hold in ids {
+        if holds.len() > page.limit as usize {
+            break;
+        }
         let Some(id) = app.node.holds.timetable_of(hold) else {
             continue;
         };
@@ -271,8 +279,7 @@ pub async fn mine(
             Err(problem) => return Err(problem),
         }
     }
-    holds.sort_by_key(|hold| hold.hold_id);
-    Ok(Json(List::whole(holds)))
+    Ok(Json(List::page(holds, &page, |hold| hold.hold_id)))
 }
 
 async fn ask_hold(app: &App, plan: &Plan, id: TimetableId, command: Command) -> Answer<HoldView> {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use bytes::{Bytes, BytesMut};
@@ -15,6 +15,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::{Code, Problem};
 use super::extract::BodyHash;
+
+/// How much of a body that is too long is read and thrown away.
+const DRAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Reads a body that must be JSON or empty.
 pub(super) async fn json_bytes(
@@ -60,12 +63,20 @@ pub(super) async fn read(
     timeout: Duration,
 ) -> Result<Bytes, Problem> {
     use axum::body::HttpBody as _;
-    // Said to be too long: refused before a byte is read.
-    if body.size_hint().lower() > bytes_max as u64 {
+    let lower = body.size_hint().lower();
+    let mut chunks = body.into_data_stream();
+    // Said to be too long: refused before a byte is kept.
+    if lower > bytes_max as u64 {
+        drain(&mut chunks, timeout).await;
         return Err(too_large(bytes_max));
     }
-    match tokio::time::timeout(timeout, collect(body, bytes_max)).await {
-        Ok(result) => result,
+    match tokio::time::timeout(timeout, collect(&mut chunks, bytes_max)).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => {
+            drain(&mut chunks, timeout).await;
+            Err(too_large(bytes_max))
+        }
+        Ok(Err(problem)) => Err(problem),
         Err(_) => Err(Problem::new(Code::RequestTimeout)
             .detail(format!(
                 "the body did not arrive within {} s",
@@ -76,15 +87,31 @@ pub(super) async fn read(
     }
 }
 
-async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
-    let mut chunks = body.into_data_stream();
+/// Reads on for a while without keeping anything: a client that is still
+/// sending sees its connection break, not the answer.
+async fn drain(chunks: &mut BodyDataStream, timeout: Duration) {
+    let mut left = DRAINED_BYTES_MAX;
+    let reading = async {
+        while let Some(Ok(chunk)) = chunks.next().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // Whoever sends for longer has had the chance.
+    let _ = tokio::time::timeout(timeout, reading).await;
+}
+
+/// The whole body; `None` if it is longer than `bytes_max`.
+async fn collect(chunks: &mut BodyDataStream, bytes_max: usize) -> Result<Option<Bytes>, Problem> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         let chunk =
             chunk.map_err(|_| Problem::new(Code::BadRequest).detail("the body broke off"))?;
         if first.len() + rest.len() + chunk.len() > bytes_max {
-            return Err(too_large(bytes_max));
+            return Ok(None);
         }
         // Nearly every body is one chunk, which needn't be copied.
         if first.is_empty() {
@@ -94,12 +121,12 @@ async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
         }
     }
     if rest.is_empty() {
-        return Ok(first);
+        return Ok(Some(first));
     }
     let mut whole = BytesMut::with_capacity(first.len() + rest.len());
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+    Ok(Some(whole.freeze()))
 }
 
 fn too_large(bytes_max: usize) -> Problem {
@@ -129,16 +156,20 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if has_nul(text.as_bytes()) {
         return Err(nul_problem(text));
     }
-    serde_json::from_str(text).map_err(|error| parse_problem::<T>(text, &error))
+    let parsed = serde_json::from_str(text).map_err(|error| parse_problem::<T>(text, &error))?;
+    // serde reads an array as a struct by the order of its fields.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(Problem::invalid_field("", "the body must be a JSON object"));
+    }
+    Ok(parsed)
 }
 
 /// Says what is wrong; only here is the path of the field looked for, so that
 /// good requests don't pay for it.
 fn parse_problem<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> Problem {
-    if !error.is_data() {
-        return invalid_json(error.to_string());
-    }
-    // A wrong shape is found before the syntax after it is seen.
+    // What is no JSON at all is told from what has the wrong shape by reading it
+    // as anything: a wrong shape is found before the syntax after it is seen,
+    // and serde_json calls a number in the place of an enum a syntax error.
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
         return invalid_json(error.to_string());
     }

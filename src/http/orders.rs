@@ -185,12 +185,14 @@ async fn buy(
     request: OrderRequest,
     key: crate::domain::account::KeyClaim,
 ) -> Answer<Response> {
-    let token = request.hold_token.as_deref().map(|text| {
-        HoldToken::verify(text, &app.keys)
-            .filter(|token| token.user == user && token.hold.id == request.hold_id)
-            .ok_or_else(|| Problem::invalid_field("hold_token", "not a token of this hold"))
-    });
-    let token = token.transpose()?;
+    let token = match request.hold_token.as_deref() {
+        None => None,
+        Some(text) => Some(
+            HoldToken::verify(text, &app.keys)
+                .filter(|token| token.hold.id == request.hold_id)
+                .ok_or_else(|| Problem::invalid_field("hold_token", "not a token of this hold"))?,
+        ),
+    };
     // What can be told without the account is told under the key all the same,
     // so that a repetition gets the same answer.
     let refusal = refusal_before(app, user, &request, token.as_ref()).await;
@@ -206,6 +208,7 @@ async fn buy(
         timetable,
         lost: token.map(|token| token.hold),
         key: key.clone(),
+        method: request.payment.method,
         may_order: false,
         needs_pass: sale.has_queue,
     };
@@ -223,6 +226,9 @@ async fn buy(
         Ended::Answered => return idempotency::replay(app, user, &key.key).await,
         Ended::KeyInUse => return Err(Code::IdempotencyKeyInUse.into()),
         Ended::PassRequired => queue_pass::refuse(false),
+        Ended::GatewayUnavailable => Problem::new(Code::PaymentGatewayUnavailable)
+            .detail("no card gateway is configured on this server")
+            .retry_after(60),
         Ended::Timetable(refusal) => timetable_refusal(&plan, refusal),
         Ended::Account(refusal) => account_refusal(&refusal),
     };
@@ -237,7 +243,9 @@ async fn refusal_before(
     token: Option<&HoldToken>,
 ) -> Answer<TimetableId> {
     let timetable = match token {
-        Some(token) => token.timetable,
+        Some(token) if token.user == user => token.timetable,
+        // Somebody else's hold, token or not.
+        Some(_) => return Err(Code::HoldNotFound.into()),
         None => holds::timetable_of(app, request.hold_id, user).await?,
     };
     let plan = app.plan(timetable)?;
@@ -249,12 +257,7 @@ async fn refusal_before(
             .with("wallet_currency", Currency::KRW.as_str())
             .with("currency", plan.currency.as_str()));
     }
-    match request.payment.method {
-        PaymentMethod::Wallet => Ok(timetable),
-        PaymentMethod::Card => Err(Problem::new(Code::PaymentGatewayUnavailable)
-            .detail("no card gateway is configured on this server")
-            .retry_after(60)),
-    }
+    Ok(timetable)
 }
 
 /// Refuses a request that never reached its saga, under its key.

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::auth::{MaybeSignedIn, Organizer};
 use super::error::{Answer, Code, Problem};
+use super::etag::public_json;
 use super::extract::{BigJson, Json, Path, Query, VENUE_BYTES_MAX};
 use super::problems::timetable_refusal;
 use super::queue_pass::{self, QUEUE_PASS};
@@ -181,6 +182,7 @@ impl From<SeatCounts> for Counts {
 pub async fn availability(
     State(app): State<Arc<App>>,
     Path(id): Path<TimetableId>,
+    headers: HeaderMap,
 ) -> Answer<Response> {
     let sale = app.sale(id)?;
     let board = loaded_board(&app, &sale).await?;
@@ -222,8 +224,7 @@ pub async fn availability(
         sections: sections.collect(),
         grades: grades.collect(),
     };
-    let fresh = HeaderValue::from_static("public, max-age=1");
-    Ok(([(header::CACHE_CONTROL, fresh)], Json(body)).into_response())
+    public_json(&headers, &body)
 }
 
 /// Seats to take off sale, or to put back.

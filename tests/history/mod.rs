@@ -27,6 +27,8 @@ pub(crate) enum Request {
     /// To buy the seats of a hold.
     Order {
         hold_id: String,
+        /// Sent along where the server lost the hold.
+        hold_token: Option<String>,
         seats: BTreeSet<String>,
     },
 }

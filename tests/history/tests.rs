@@ -21,6 +21,7 @@ fn order(user: User, key: &str, ids: &[&str], outcome: Outcome) -> Record {
         key: key.to_owned(),
         request: Request::Order {
             hold_id: format!("hold-of-{key}"),
+            hold_token: None,
             seats: seats(ids),
         },
         outcome,

@@ -414,24 +414,3 @@ async fn creating_twice_under_one_key_makes_one() {
     let mine = organizer.get("/admin/performances").ok(200).await;
     assert_eq!(list(&mine, "items").len(), 1);
 }
-
-#[tokio::test]
-async fn the_actors_can_be_observed_by_admins() {
-    let server = TestServer::shared().await;
-    let scene = server.small().await;
-    server
-        .buyer()
-        .hold_seats(&scene.timetable, &["F1-A-1"])
-        .await;
-    let page = server.admin().get("/admin/actors").ok(200).await;
-    let items = list(&page, "items");
-    assert!(!items.is_empty());
-    for member in ["name", "kind", "node", "state", "restarts"] {
-        assert!(items[0].get(member).is_some(), "{member} in {}", items[0]);
-    }
-    server
-        .organizer()
-        .get("/admin/actors")
-        .problem(403, "forbidden")
-        .await;
-}

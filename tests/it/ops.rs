@@ -57,7 +57,6 @@ const CALLS: &[(&str, &str)] = &[
     ("put", "/admin/performances/{}/queue"),
     ("put", "/admin/users/{}/roles"),
     ("get", "/admin/users"),
-    ("get", "/admin/actors"),
 ];
 
 /// A path with `{}` for every parameter, whatever its name.
@@ -170,7 +169,8 @@ async fn every_described_call_exists_and_no_other_method_does() {
             let described = documented.contains(&(method.to_owned(), path.clone()));
             if described {
                 assert_ne!(answer.status, 405, "{method} {path}");
-                if answer.status == 404 {
+                // A picture has no problem code of its own.
+                if answer.status == 404 && !path.ends_with("/poster") {
                     assert_ne!(answer.json()["code"], "not-found", "{method} {path}");
                 }
             } else {

@@ -48,7 +48,12 @@ async fn it_serves_sells_audits_and_ends_on_sigterm() {
         .ok(200)
         .await;
     // The password counts only for a new account, and it exists already.
-    server.admin().await.get("/admin/actors").ok(200).await;
+    server
+        .admin()
+        .await
+        .get("/admin/performances")
+        .ok(200)
+        .await;
 }
 
 /// A folder that exists, to run the program in.

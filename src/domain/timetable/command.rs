@@ -9,7 +9,7 @@ use crate::domain::decision::Tier;
 use crate::domain::ids::{HoldId, OrderId, PaymentId, UserId};
 use crate::domain::layout::SectionIndex;
 use crate::domain::money::Money;
-use crate::domain::order::{Order, PricedSeats};
+use crate::domain::order::{Method, Order, PricedSeats};
 use crate::domain::plan::GradeIndex;
 use crate::domain::seat::{SeatIndex, Seats};
 use crate::domain::time::Timestamp;
@@ -99,6 +99,7 @@ pub enum Command {
         payment: PaymentId,
         hold: HoldId,
         user: UserId,
+        method: Method,
     },
     /// The order's money is set aside: sell its seats.
     Sell { order: OrderId },

@@ -29,6 +29,7 @@ impl Timetable {
         payment: PaymentId,
         hold: HoldId,
         user: UserId,
+        method: Method,
     ) -> Decided {
         if self.aborted.contains(&id) {
             return Err(Refusal::OrderNotOpen);
@@ -42,7 +43,7 @@ impl Timetable {
             user,
             hold: hold.id,
             payment,
-            method: Method::Wallet,
+            method,
             status: OrderStatus::AwaitingPayment,
             seats: hold.seats.clone(),
             discount: Money::ZERO,

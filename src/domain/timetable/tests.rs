@@ -10,7 +10,7 @@ use crate::domain::decision::step;
 use crate::domain::ids::{PaymentId, PerformanceId, TimetableId};
 use crate::domain::layout::{Layout, RowSpec, SectionIndex, SectionShape, SectionSpec};
 use crate::domain::money::{Currency, Money};
-use crate::domain::order::total;
+use crate::domain::order::{Method, total};
 use crate::domain::plan::{Grade, Limits};
 use crate::domain::time::Millis;
 
@@ -136,6 +136,7 @@ impl Sale {
                 payment,
                 hold,
                 user: user(by),
+                method: crate::domain::order::Method::Wallet,
             },
         )
     }
@@ -590,6 +591,7 @@ impl Run {
                     payment: PaymentId(id(5)),
                     hold: hold_id(recent(hold, self.holds)),
                     user: user(by),
+                    method: Method::Wallet,
                 }
             }
             Act::Sell { order } => Command::Sell {

@@ -317,6 +317,7 @@ impl World {
             payment,
             hold,
             user,
+            method: crate::domain::order::Method::Wallet,
         };
         let timetable::Reply::Opened(terms) = self.show.run(NOW, open).unwrap() else {
             panic!("not opened")
