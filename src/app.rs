@@ -52,6 +52,9 @@ const KEYS_SWEPT_MAX: u32 = 10_000;
 /// How many live sockets there may be: a process here may open 20,000 files.
 const SOCKETS_MAX: usize = 15_000;
 
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 4_096;
+
 /// Why the server did not start. Each is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -579,7 +582,7 @@ pub async fn create_admin(config: Config, email: &str, password: &str) -> Result
 /// [`StartError`]
 pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
     let address = config.http.listen.clone();
-    let listener = tokio::net::TcpListener::bind(&address)
+    let listener = listen(&address)
         .await
         .map_err(|source| StartError::Listen {
             address: address.clone(),
@@ -600,6 +603,24 @@ pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
     let served = crate::http::serve(listener, Arc::clone(&app), terminated()).await;
     app.shutdown().await;
     served.map_err(|error| StartError::Other(error.to_string()))
+}
+
+/// Listens on `address` with a long line: a thousand buyers connect in the same
+/// instant, and whom the kernel turns away tries again only after a second.
+async fn listen(address: &str) -> std::io::Result<tokio::net::TcpListener> {
+    let mut refused = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = match address {
+            std::net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            std::net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 /// The line that scripts wait for.

@@ -1,7 +1,8 @@
 //! How a body is read and parsed as JSON: limits, refusals that name the field,
 //! and the hash by which an idempotency key recognises it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -9,7 +10,9 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -158,7 +161,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     let parsed = serde_json::from_str(text).map_err(|error| parse_problem::<T>(text, &error))?;
     // serde reads an array as a struct by the order of its fields.
-    if !text.trim_ascii_start().starts_with('{') {
+    if text.trim_ascii_start().starts_with('[') {
         return Err(Problem::invalid_field("", "the body must be a JSON object"));
     }
     Ok(parsed)
@@ -316,5 +319,66 @@ fn write_canonical(value: &Value, out: &mut String) {
         scalar => {
             let _ = write!(out, "{scalar}");
         }
+    }
+}
+
+/// Reads a member that must be an object: serde would take an array for a
+/// struct, too.
+///
+/// # Errors
+/// Those of the deserializer.
+pub(super) fn object<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_map(ObjectVisitor(PhantomData))
+}
+
+/// Reads a member that is an object, `null` or missing.
+///
+/// # Errors
+/// Those of the deserializer.
+pub(super) fn optional_object<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_option(OptionalObjectVisitor(PhantomData))
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
+}
+
+struct OptionalObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalObjectVisitor<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or null")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        object(deserializer).map(Some)
     }
 }

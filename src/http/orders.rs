@@ -15,6 +15,7 @@ use super::error::{Answer, Code, Problem};
 use super::extract::{IdempotencyKey, Json, List, Page, Path, Query};
 use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
+use super::json::object;
 use super::problems::{account_refusal, timetable_refusal};
 use super::{holds, queue_pass};
 use crate::actors::purchase::{self, Ended, Purchase};
@@ -44,6 +45,7 @@ pub struct OrderRequest {
     /// Restores the hold if the server has lost it.
     hold_token: Option<String>,
     coupon_claim_id: Option<uuid::Uuid>,
+    #[serde(deserialize_with = "object")]
     payment: PaymentRequest,
 }
 

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 use super::auth::{MaybeSignedIn, Organizer};
 use super::error::{Answer, Code, Problem};
 use super::etag::public_json;
-use super::extract::{BigJson, Json, Path, Query, VENUE_BYTES_MAX};
+use super::extract::{Json, Path, Query};
 use super::problems::timetable_refusal;
 use super::queue_pass::{self, QUEUE_PASS};
 use crate::actors::board::{Board, MapRead, SeatCounts};
@@ -242,7 +242,7 @@ pub async fn block(
     State(app): State<Arc<App>>,
     Organizer(caller): Organizer,
     Path(id): Path<TimetableId>,
-    BigJson(request): BigJson<BlockRequest, VENUE_BYTES_MAX>,
+    Json(request): Json<BlockRequest>,
 ) -> Answer<Json<Counts>> {
     let sale = app.sale_managed_by(id, &caller)?;
     let seats = named(&sale, &request.seat_ids)?;
@@ -257,7 +257,7 @@ pub async fn unblock(
     State(app): State<Arc<App>>,
     Organizer(caller): Organizer,
     Path(id): Path<TimetableId>,
-    BigJson(request): BigJson<BlockRequest, VENUE_BYTES_MAX>,
+    Json(request): Json<BlockRequest>,
 ) -> Answer<Json<Counts>> {
     let sale = app.sale_managed_by(id, &caller)?;
     let seats = named(&sale, &request.seat_ids)?;
