@@ -445,8 +445,8 @@ async fn start_node(
         .map_err(|error| StartError::Other(format!("the supervisor did not start: {error}")))?;
     let permits = config.actors.permits_max as usize;
     let patience = config.actors.ask_timeout();
-    let timetables = Arc::new(Directory::new(supervisor.clone(), permits, patience));
-    let accounts = Arc::new(Directory::new(supervisor.clone(), permits, patience));
+    let timetables = Arc::new(Directory::new(supervisor.clone(), permits));
+    let accounts = Arc::new(Directory::new(supervisor.clone(), permits));
     let (account_loader, line) = AccountLoader::new();
     let node = Arc::new(Node {
         name,
@@ -458,6 +458,7 @@ async fn start_node(
         alive_before: claim.alive_at,
         options: Options {
             permits_max: permits,
+            patience,
             holds_tier: match config.durability.holds {
                 config::Tier::Memory => Tier::Memory,
                 config::Tier::Checkpoint => Tier::Checkpoint,
@@ -509,6 +510,9 @@ async fn heartbeat(app: std::sync::Weak<App>) {
         #[allow(clippy::cast_precision_loss, reason = "a metric")]
         flush.dirty_bytes.set(app.node.lane.dirty_bytes() as f64);
         app.node.observe();
+        if !app.node.lane.is_healthy() {
+            app.node.give_up();
+        }
         if let Err(error) = app
             .store
             .note_alive(app.node.name.clone(), app.clock.now())

@@ -66,6 +66,7 @@ fn sold_out() -> (Timetable, u32) {
             payment,
             hold: hold_id(number),
             user: user(number),
+            method: onsale::domain::order::Method::Wallet,
         };
         for command in [hold(number, first, count), open, Command::Sell { order }] {
             let outcome = step(&mut timetable, &mut seq, NOW, command).outcome;

@@ -60,20 +60,18 @@ pub struct Directory<M: Hosted> {
     starting: Mutex<()>,
     supervisor: ActorRef<()>,
     permits_max: usize,
-    ask_timeout: Duration,
 }
 
 impl<M: Hosted> Directory<M> {
     /// An empty directory whose actors `supervisor` watches.
     #[must_use]
-    pub fn new(supervisor: ActorRef<()>, permits_max: usize, ask_timeout: Duration) -> Self {
+    pub fn new(supervisor: ActorRef<()>, permits_max: usize) -> Self {
         Self {
             node: OnceCell::new(),
             hosts: DashMap::default(),
             starting: Mutex::new(()),
             supervisor,
             permits_max,
-            ask_timeout,
         }
     }
 
@@ -81,12 +79,6 @@ impl<M: Hosted> Directory<M> {
     pub fn belong_to(&self, node: Arc<Node>) {
         // A second call would be a defect of the composition root, and harmless.
         let _ = self.node.set(node);
-    }
-
-    /// How long an answer is waited for.
-    #[must_use]
-    pub fn ask_timeout(&self) -> Duration {
-        self.ask_timeout
     }
 
     /// The actor of entity `id`, started if it isn't running.
@@ -104,6 +96,13 @@ impl<M: Hosted> Directory<M> {
     pub fn running(&self, id: Uuid) -> Option<HostRef<M>> {
         let host = self.hosts.get(&M::host_key(id))?;
         is_alive(&host.actor).then(|| host.clone())
+    }
+
+    /// Tells all running actors.
+    pub fn tell_all(&self, message: impl Fn() -> Message<M>) {
+        for (_, host) in self.all() {
+            host.tell(message());
+        }
     }
 
     /// All running actors.

@@ -50,6 +50,16 @@ impl<T> Gate<T> {
         self.parked.drain(..leaving).map(|(_, output)| output)
     }
 
+    /// Takes out what has waited for too long: the oldest that are `overdue`.
+    pub fn give_up(&mut self, overdue: impl Fn(&T) -> bool) -> impl Iterator<Item = T> + '_ {
+        let leaving = self
+            .parked
+            .iter()
+            .take_while(|(_, output)| overdue(output))
+            .count();
+        self.parked.drain(..leaving).map(|(_, output)| output)
+    }
+
     /// Up to where the state is stored.
     #[must_use]
     pub fn durable(&self) -> Seq {

@@ -367,6 +367,13 @@ impl<M: Hosted> Actor for Host<M> {
             }
             Message::Tick => self.tick(&myself, state),
             Message::Sweep => self.sweep(state),
+            Message::GiveUp => {
+                for slot in state.slots.values_mut() {
+                    if let Slot::Alive(shell) = slot {
+                        shell.give_up(self.node.options.patience);
+                    }
+                }
+            }
             Message::Replan { id } => {
                 if let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) {
                     shell.machine.replan(&self.node);

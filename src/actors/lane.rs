@@ -23,6 +23,10 @@ use crate::persistence::sqlite::commit::Verdict;
 use crate::persistence::{Store, StoreError};
 use crate::telemetry::{self, FlushMetrics};
 
+/// How long decisions that nobody waits for may wait for company: a hold that
+/// is given back meanwhile is never written.
+const LINGER: Duration = Duration::from_millis(5);
+
 /// The first wait after a failed write, and the longest.
 const BACKOFF_MIN_MS: u64 = 20;
 const BACKOFF_MAX_MS: u64 = 1_000;
@@ -55,6 +59,8 @@ struct Waiting {
     /// The entities in the order in which they began to wait.
     order: VecDeque<EntityId>,
     in_flight: HashSet<EntityId, RandomState>,
+    /// Somebody waits for something in it.
+    urgent: bool,
 }
 
 struct Shared {
@@ -107,6 +113,7 @@ impl Lane {
 
     /// Adds a decision to what waits. `before` is the version that the stored
     /// rows have if nothing of the entity waits; `record` puts the rows in.
+    /// What is `urgent` is written at once, because a reply waits for it.
     pub fn submit(
         &self,
         entity: EntityId,
@@ -114,9 +121,12 @@ impl Lane {
         after: Stamp,
         at: Timestamp,
         sink: &Arc<dyn Sink>,
+        urgent: bool,
         record: impl FnOnce(&mut Contribution),
     ) {
         let mut waiting = self.shared.waiting.lock();
+        let wake = waiting.order.is_empty() || (urgent && !waiting.urgent);
+        waiting.urgent |= urgent;
         let Waiting { entries, order, .. } = &mut *waiting;
         let mut bytes = 0;
         let entry = match entries.entry(entity) {
@@ -148,7 +158,9 @@ impl Lane {
                 .dirty_bytes
                 .fetch_sub(bytes - now, Ordering::Relaxed);
         }
-        self.shared.wake.notify_one();
+        if wake {
+            self.shared.wake.notify_one();
+        }
         #[cfg(feature = "sabotage")]
         if std::env::var("ONSALE_SABOTAGE").as_deref() == Ok("ack-before-commit") {
             sink.durable(entity, after.activation, after.seq);
@@ -157,6 +169,7 @@ impl Lane {
 
     /// Returns once nothing of `entity` waits or is being written.
     pub async fn settled(&self, entity: EntityId) {
+        self.hurry();
         loop {
             let written = self.shared.written.notified();
             {
@@ -171,6 +184,7 @@ impl Lane {
 
     /// Returns once nothing waits or is being written.
     pub async fn drained(&self) {
+        self.hurry();
         loop {
             let written = self.shared.written.notified();
             {
@@ -180,6 +194,15 @@ impl Lane {
                 }
             }
             written.await;
+        }
+    }
+
+    /// Has what waits written now, if anything does.
+    fn hurry(&self) {
+        let mut waiting = self.shared.waiting.lock();
+        if !waiting.order.is_empty() {
+            waiting.urgent = true;
+            self.shared.wake.notify_one();
         }
     }
 
@@ -203,14 +226,30 @@ impl Lane {
 
     async fn run(self, store: Store) {
         loop {
+            self.gather().await;
             let batch = self.take();
             if batch.is_empty() {
-                self.shared.wake.notified().await;
                 continue;
             }
             self.write(&store, batch).await;
             self.shared.waiting.lock().in_flight.clear();
             self.shared.written.notify_waiters();
+        }
+    }
+
+    /// Returns once there is something to write: at once if somebody waits for
+    /// it, else after a moment.
+    async fn gather(&self) {
+        let (waits, urgent) = {
+            let waiting = self.shared.waiting.lock();
+            (!waiting.order.is_empty(), waiting.urgent)
+        };
+        if !waits {
+            self.shared.wake.notified().await;
+        }
+        if !urgent && !self.shared.waiting.lock().urgent {
+            // Woken early only by something urgent.
+            let _ = tokio::time::timeout(LINGER, self.shared.wake.notified()).await;
         }
     }
 
@@ -230,6 +269,8 @@ impl Lane {
             waiting.in_flight.insert(entity);
             batch.push(entry);
         }
+        // What didn't fit is next, whoever waits for it.
+        waiting.urgent = !waiting.order.is_empty();
         batch
     }
 

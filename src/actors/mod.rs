@@ -102,6 +102,8 @@ pub enum Message<M: host::Hosted> {
     Tick,
     /// Forget what nobody has used for a while.
     Sweep,
+    /// Give up replies that have waited for too long.
+    GiveUp,
     /// The catalogue's part of an entity has changed.
     Replan {
         /// Which entity.
@@ -192,10 +194,9 @@ impl<M: host::Hosted> Handle<M> {
                 permit,
             },
         });
-        match tokio::time::timeout(self.directory.ask_timeout(), answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_dropped)) => Err(AskError::Unknown),
-            Err(_elapsed) => Err(AskError::Unknown),
-        }
+        // No deadline of its own, which would be a timer for each request: the
+        // host gives up what waits for too long, and a client's request has the
+        // edge's deadline.
+        answer.await.unwrap_or(Err(AskError::Unknown))
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use smallvec::SmallVec;
@@ -32,6 +33,9 @@ use crate::telemetry::ActorMetrics;
 pub struct Options {
     /// How many clients may ask one actor at once.
     pub permits_max: usize,
+    /// How long a reply waits to be durable before its caller is told that the
+    /// outcome is unknown.
+    pub patience: Duration,
     /// How durable a hold must be before it is acknowledged.
     pub holds_tier: Tier,
     /// After how long without a question an account is forgotten.
@@ -151,12 +155,14 @@ pub struct Node {
 impl Node {
     /// Has all actors forget what nobody uses.
     pub fn sweep(&self) {
-        for (_, host) in self.timetables.directory().all() {
-            host.tell(Message::Sweep);
-        }
-        for (_, host) in self.accounts.directory().all() {
-            host.tell(Message::Sweep);
-        }
+        self.timetables.directory().tell_all(|| Message::Sweep);
+        self.accounts.directory().tell_all(|| Message::Sweep);
+    }
+
+    /// Has all actors give up replies that have waited for too long.
+    pub fn give_up(&self) {
+        self.timetables.directory().tell_all(|| Message::GiveUp);
+        self.accounts.directory().tell_all(|| Message::GiveUp);
     }
 
     /// Tells the metrics what is known of the actors.

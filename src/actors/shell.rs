@@ -2,6 +2,7 @@
 //! hands it to the write lane, and keeps its replies until they may leave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -136,7 +137,7 @@ impl<M: Persisted> Shell<M> {
         } = request;
         let before = self.seq;
         let result = step(&mut self.machine, &mut self.seq, now, command);
-        self.submit(now, before, &result.events);
+        self.submit(now, before, tier > Tier::Memory, &result.events);
         publish(&mut self.machine, &result.events);
         let parked = Parked {
             outcome: result.outcome,
@@ -154,7 +155,7 @@ impl<M: Persisted> Shell<M> {
         let before = self.seq;
         let mut events = SmallVec::new();
         catch_up(&mut self.machine, &mut self.seq, now, &mut events);
-        self.submit(now, before, &events);
+        self.submit(now, before, false, &events);
         events
     }
 
@@ -169,7 +170,7 @@ impl<M: Persisted> Shell<M> {
             self.machine.apply(self.seq, &event);
             adopted.push((self.seq, event));
         }
-        self.submit(now, before, &adopted);
+        self.submit(now, before, false, &adopted);
     }
 
     /// All decisions up to `upto` are in the database. `publish` runs before
@@ -183,7 +184,16 @@ impl<M: Persisted> Shell<M> {
         }
     }
 
-    fn submit(&mut self, now: Timestamp, before: Seq, events: &[(Seq, M::Event)]) {
+    /// Tells those who have waited for longer than `patience` that the outcome
+    /// is unknown: the decision stands, and may still become durable.
+    pub fn give_up(&mut self, patience: Duration) {
+        let overdue = |parked: &Parked<M>| parked.since.elapsed() > patience;
+        for parked in self.gate.give_up(overdue) {
+            let _ = parked.to.send(Err(AskError::Unknown));
+        }
+    }
+
+    fn submit(&mut self, now: Timestamp, before: Seq, urgent: bool, events: &[(Seq, M::Event)]) {
         if self.seq == before {
             return;
         }
@@ -211,6 +221,7 @@ impl<M: Persisted> Shell<M> {
             after,
             now,
             &self.pen.sink,
+            urgent,
             record,
         );
         self.submitted = after;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,7 +18,7 @@ use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
 use super::json::optional_object;
 use super::problems::timetable_refusal;
-use super::queue_pass;
+use super::queue_pass::{self, QueuePass};
 use crate::app::App;
 use crate::domain::ids::{HoldId, TimetableId, UserId, shard_of, with_shard};
 use crate::domain::money::{Currency, Money};
@@ -132,12 +132,12 @@ pub async fn create(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
     Path(id): Path<TimetableId>,
-    headers: HeaderMap,
+    pass: QueuePass,
     body: Keyed<HoldRequest>,
 ) -> Answer<Response> {
     let user = caller.user_id;
     app.rates.holds.check(user)?;
-    let under_pass = queue_pass::check(&app, id, user, &headers)?;
+    let under_pass = queue_pass::check(&app, id, pass)?;
     let plan = app.plan(id)?;
     let (body, key, request) = body.of(user);
     let choice = choice(&plan, body)?;
@@ -170,12 +170,12 @@ pub async fn add_seats(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
     Path(hold): Path<HoldId>,
-    headers: HeaderMap,
+    pass: QueuePass,
     body: Keyed<HoldRequest>,
 ) -> Answer<Response> {
     let user = caller.user_id;
     let id = timetable_of(&app, hold, caller.user_id).await?;
-    queue_pass::check(&app, id, user, &headers)?;
+    queue_pass::check(&app, id, pass)?;
     let plan = app.plan(id)?;
     let (body, key, request) = body.of(user);
     let choice = choice(&plan, body)?;

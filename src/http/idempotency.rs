@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Answer, Code, Problem};
-use super::extract::{BodyDeadline, BodyHash, Hashed, IdempotencyKey};
+use super::extract::{BodyDeadline, BodyHash, Hashed, IdempotencyKey, Json};
 use super::problems::account_refusal;
 use crate::app::App;
 use crate::domain::account::{Command, KeyClaim, KeyHash, Reply, stable_hash};
@@ -69,12 +69,19 @@ where
         let (mut parts, body) = request.into_parts();
         let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, state).await?;
         let request = axum::extract::Request::from_parts(parts, body);
-        let Hashed { value, hash } = Hashed::from_request(request, state).await?;
+        // The hash costs more than the rest of a hold: only a key needs it.
+        let (value, body) = if key.is_some() {
+            let Hashed { value, hash } = Hashed::from_request(request, state).await?;
+            (value, hash)
+        } else {
+            let Json(value) = Json::from_request(request, state).await?;
+            (value, BodyHash::default())
+        };
         Ok(Self {
             value,
             key,
             route,
-            body: hash,
+            body,
         })
     }
 }

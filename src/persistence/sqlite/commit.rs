@@ -232,18 +232,38 @@ impl Lines {
 
     /// Runs a statement over all rows, or not at all if there are none.
     async fn run(
-        mut self,
+        self,
         connection: &mut SqliteConnection,
         sql: &'static str,
     ) -> Result<(), StoreError> {
+        if let Some(json) = self.finish()? {
+            sqlx::query(sql).bind(json).execute(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Like [`Lines::run`], with bytes that the rows are slices of.
+    async fn run_with(
+        self,
+        connection: &mut SqliteConnection,
+        sql: &'static str,
+        bytes: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        if let Some(json) = self.finish()? {
+            let query = sqlx::query(sql).bind(json).bind(bytes);
+            query.execute(connection).await?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Option<String>, StoreError> {
         if self.json.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         self.json.push(b']');
-        let json =
-            String::from_utf8(self.json).map_err(|e| StoreError::Unreadable(e.to_string()))?;
-        sqlx::query(sql).bind(json).execute(connection).await?;
-        Ok(())
+        String::from_utf8(self.json)
+            .map(Some)
+            .map_err(|e| StoreError::Unreadable(e.to_string()))
     }
 }
 
@@ -251,6 +271,8 @@ impl Lines {
 #[derive(Default)]
 struct Rows {
     journal: Lines,
+    /// The events of all journal rows, one after the other.
+    events: Vec<u8>,
     outbox: Lines,
     holds: Lines,
     ended: Lines,
@@ -277,8 +299,10 @@ impl Rows {
             epoch,
             activation,
             c.at.0,
-            hex_bytes(&c.journal),
+            // substr counts from 1
+            (self.events.len() + 1, c.journal.len()),
         ));
+        self.events.extend_from_slice(&c.journal);
         for row in &c.outbox {
             self.outbox.push(&(
                 id,
@@ -397,9 +421,9 @@ impl Rows {
 
     async fn write(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let c = connection;
-        self.journal.run(c, "INSERT INTO journal (entity, kind, first_seq, last_seq, epoch, activation, at, events) \
+        self.journal.run_with(c, "INSERT INTO journal (entity, kind, first_seq, last_seq, epoch, activation, at, events) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, \
-                   unhex(value ->> 7) FROM json_each(?1)").await?;
+                   substr(?2, value ->> '$[7][0]', value ->> '$[7][1]') FROM json_each(?1)", self.events).await?;
         self.ended
             .run(
                 c,
@@ -475,14 +499,4 @@ pub(super) fn json<T: Serialize + ?Sized>(rows: &T) -> Result<String, StoreError
 /// An id as `unhex` reads it.
 pub(super) fn hex(id: Uuid) -> String {
     id.simple().to_string()
-}
-
-fn hex_bytes(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }
