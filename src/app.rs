@@ -19,7 +19,7 @@ use crate::catalogue::{Catalogue, Performance, Timetable};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::decision::Tier;
-use crate::domain::ids::{HoldId, PerformanceId, TimetableId, UserId, shard_in};
+use crate::domain::ids::{HoldId, TimetableId, UserId, shard_in};
 use crate::domain::plan::Plan;
 use crate::domain::roles::{Role, Roles};
 use crate::domain::time::Millis;
@@ -260,6 +260,13 @@ impl App {
         }
         self.node.timetables.directory().stop().await;
         self.node.accounts.directory().stop().await;
+        // What was still in the mailboxes.
+        if tokio::time::timeout(FLUSH_MAX, self.node.lane.drained())
+            .await
+            .is_err()
+        {
+            tracing::error!("the last decisions could not be written");
+        }
         self.supervisor.stop(None);
         if let Err(error) = self.catalogue.flush_views().await {
             tracing::warn!(%error, "views could not be written");
@@ -376,21 +383,8 @@ impl App {
     pub fn plan_changed(&self, id: TimetableId) {
         self.node.timetables.replan(id.0);
         if let Some(plan) = self.catalogue.plan(id) {
-            drop(self.node.board(&plan));
+            self.node.board(&plan).touch();
         }
-    }
-
-    /// Whether anything of a performance was ever sold.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn orders_exist(&self, performance: PerformanceId) -> Result<bool, StoreError> {
-        let performance = self.catalogue.performance(performance);
-        let timetables = performance
-            .iter()
-            .flat_map(|performance| &performance.timetables);
-        let timetables = timetables.map(|timetable| timetable.row.id).collect();
-        self.store.any_order_of(timetables).await
     }
 
     /// An access token for any user id, outside of any session.
@@ -510,6 +504,11 @@ async fn heartbeat(app: std::sync::Weak<App>) {
         #[allow(clippy::cast_precision_loss, reason = "a metric")]
         flush.dirty_bytes.set(app.node.lane.dirty_bytes() as f64);
         app.node.observe();
+        match app.store.outbox_lag().await {
+            #[allow(clippy::cast_precision_loss, reason = "a metric")]
+            Ok(events) => metrics::gauge!(telemetry::OUTBOX_EVENTS).set(events as f64),
+            Err(error) => tracing::debug!(%error, "the outbox could not be counted"),
+        }
         if !app.node.lane.is_healthy() {
             app.node.give_up();
         }

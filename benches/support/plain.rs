@@ -64,6 +64,8 @@ async fn connect(path: &Path) -> SqliteConnection {
         .busy_timeout(Duration::from_secs(5))
         .foreign_keys(true)
         .statement_cache_capacity(200)
+        .page_size(2_048)
+        .pragma("wal_autocheckpoint", "16384")
         .pragma("cache_size", "-65536")
         .disable_statement_logging()
         .connect()

@@ -292,15 +292,15 @@ CREATE TABLE transfer (
 -- Money set aside for an order, until it is posted or void. A void row of an
 -- order that was never prepared is a tombstone: it refuses a later prepare.
 CREATE TABLE prepare (
-    order_id     BLOB PRIMARY KEY,
     user_id      BLOB    NOT NULL,
+    order_id     BLOB    NOT NULL,
     timetable_id BLOB    NOT NULL,
     amount       INTEGER NOT NULL,
     state        TEXT    NOT NULL CHECK (state IN ('prepared', 'posted', 'void')),
-    at           INTEGER NOT NULL
+    at           INTEGER NOT NULL,
+    PRIMARY KEY (user_id, order_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX prepare_in_doubt ON prepare (user_id) WHERE state = 'prepared';
-CREATE INDEX prepare_by_user ON prepare (user_id, order_id);
 
 CREATE TABLE idempotency (
     user_id      BLOB    NOT NULL,

@@ -126,6 +126,19 @@ impl Board {
         self.version.send_replace(version);
     }
 
+    /// Something about the map has changed that isn't a seat (its layout's
+    /// prices): a new version, so that readers fetch it again.
+    pub fn touch(&self) {
+        let mut state = self.state.lock();
+        if state.version == 0 {
+            return;
+        }
+        state.version += 1;
+        let version = state.version;
+        drop(state);
+        self.version.send_replace(version);
+    }
+
     /// How many seats are in which status.
     #[must_use]
     pub fn counts(&self) -> SeatCounts {

@@ -14,6 +14,9 @@ use super::Message;
 use super::host::{Host, Hosted};
 use super::node::Node;
 
+/// How long to wait before an actor that did not start is tried again.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
 /// An actor, and the door to it.
 #[derive(Debug)]
 pub struct HostRef<M: Hosted> {
@@ -88,6 +91,10 @@ impl<M: Hosted> Directory<M> {
                 return host;
             }
             self.start(M::host_key(id)).await;
+            // Only a server that is ending starts none: nothing to hurry for.
+            if self.running(id).is_none() {
+                tokio::time::sleep(RESTART_PAUSE).await;
+            }
         }
     }
 

@@ -142,7 +142,9 @@ impl<M: Hosted> Host<M> {
         }
         match state.slots.get_mut(&id) {
             Some(Slot::Alive(shell)) => {
-                if shell.parked() >= self.node.options.permits_max {
+                // Continuations are bounded by the open orders, and never refused.
+                let is_client = request.permit.is_some();
+                if is_client && shell.parked() >= self.node.options.permits_max {
                     return refuse(request, AskError::Overloaded);
                 }
                 let tier = M::tier(&self.node, &request.command);
@@ -156,7 +158,7 @@ impl<M: Hosted> Host<M> {
                 });
                 match ran {
                     Ok(deadline) => self.arm(myself, &mut state.armed, deadline),
-                    Err(()) => self.discard(state, id),
+                    Err(()) => self.discard(myself, state, id),
                 }
             }
             Some(Slot::Loading(waiting)) if waiting.len() < LOADING_WAITERS_MAX => {
@@ -229,6 +231,8 @@ impl<M: Hosted> Host<M> {
         ));
         let now = self.node.clock.now();
         shell.used_at = now;
+        // The catalogue may have changed while it was read.
+        shell.machine.replan(&self.node);
         M::woken(&mut shell, &self.node, now);
         self.arm(myself, &mut state.armed, shell.machine.next_deadline());
         state.slots.insert(id, Slot::Alive(shell));
@@ -240,7 +244,7 @@ impl<M: Hosted> Host<M> {
     /// A panic or a refused write: memory is not to be trusted. The entity is
     /// read again when it is next asked; who waited learns that the outcome is
     /// unknown.
-    fn discard(&self, state: &mut Entities<M>, id: Uuid) {
+    fn discard(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>, id: Uuid) {
         state.slots.remove(&id);
         let lives = state.discarded.entry(id).or_default();
         *lives += 1;
@@ -248,11 +252,15 @@ impl<M: Hosted> Host<M> {
         if *lives >= LIVES_MAX {
             self.metrics.quarantined.increment(1);
             tracing::error!(entity.id = %id, entity.kind = M::KIND.as_str(), "an entity is quarantined");
+            return;
         }
+        // At once: it may have deadlines, and readers see its old map.
+        self.load(myself, state, id, None);
     }
 
     fn each_alive(
         &self,
+        myself: &ActorRef<Message<M>>,
         state: &mut Entities<M>,
         mut act: impl FnMut(&mut Shell<M>) -> Applied<M>,
     ) {
@@ -268,7 +276,7 @@ impl<M: Hosted> Host<M> {
             }
         }
         for id in troubled {
-            self.discard(state, id);
+            self.discard(myself, state, id);
         }
     }
 
@@ -294,10 +302,14 @@ impl<M: Hosted> Host<M> {
         });
     }
 
-    fn tick(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>) {
+    fn tick(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>, of: Timestamp) {
+        // A timer that an earlier one has replaced.
+        if state.armed != Some(of) {
+            return;
+        }
         state.armed = None;
         let now = self.node.clock.now();
-        self.each_alive(state, |shell| shell.catch_up(now));
+        self.each_alive(myself, state, |shell| shell.catch_up(now));
         let alive = state.slots.values().filter_map(|slot| match slot {
             Slot::Alive(shell) => shell.machine.next_deadline(),
             Slot::Loading(_) => None,
@@ -319,7 +331,9 @@ impl<M: Hosted> Host<M> {
             return;
         }
         *armed = Some(next);
-        myself.send_after(self.node.clock.until(next), || Message::Tick);
+        myself.send_after(self.node.clock.until(next), move || Message::Tick {
+            of: next,
+        });
     }
 }
 
@@ -362,10 +376,10 @@ impl<M: Hosted> Actor for Host<M> {
             Message::Discard { id, activation } => {
                 let is_it = |slot: &Slot<M>| matches!(slot, Slot::Alive(shell) if shell.activation() == activation);
                 if state.slots.get(&id).is_some_and(is_it) {
-                    self.discard(state, id);
+                    self.discard(&myself, state, id);
                 }
             }
-            Message::Tick => self.tick(&myself, state),
+            Message::Tick { of } => self.tick(&myself, state, of),
             Message::Sweep => self.sweep(state),
             Message::GiveUp => {
                 for slot in state.slots.values_mut() {

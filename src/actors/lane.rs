@@ -25,7 +25,7 @@ use crate::telemetry::{self, FlushMetrics};
 
 /// How long decisions that nobody waits for may wait for company: a hold that
 /// is given back meanwhile is never written.
-const LINGER: Duration = Duration::from_millis(5);
+const LINGER: Duration = Duration::from_millis(10);
 
 /// The first wait after a failed write, and the longest.
 const BACKOFF_MIN_MS: u64 = 20;
@@ -37,6 +37,21 @@ pub trait Sink: Send + Sync {
     fn durable(&self, entity: EntityId, activation: Activation, upto: Seq);
     /// It will never be: the entity's memory must be discarded.
     fn lost(&self, entity: EntityId, activation: Activation);
+}
+
+/// What an entity has decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided {
+    /// Which entity.
+    pub entity: EntityId,
+    /// The version that its stored rows have if nothing of it waits.
+    pub before: Stamp,
+    /// The version that they get.
+    pub after: Stamp,
+    /// When.
+    pub at: Timestamp,
+    /// A reply waits for it: it is written at once.
+    pub urgent: bool,
 }
 
 /// How a lane is set up.
@@ -111,19 +126,20 @@ impl Lane {
         lane
     }
 
-    /// Adds a decision to what waits. `before` is the version that the stored
-    /// rows have if nothing of the entity waits; `record` puts the rows in.
-    /// What is `urgent` is written at once, because a reply waits for it.
+    /// Adds a decision to what waits; `record` puts the rows in.
     pub fn submit(
         &self,
-        entity: EntityId,
-        before: Stamp,
-        after: Stamp,
-        at: Timestamp,
+        decided: Decided,
         sink: &Arc<dyn Sink>,
-        urgent: bool,
         record: impl FnOnce(&mut Contribution),
     ) {
+        let Decided {
+            entity,
+            before,
+            after,
+            at,
+            urgent,
+        } = decided;
         let mut waiting = self.shared.waiting.lock();
         let wake = waiting.order.is_empty() || (urgent && !waiting.urgent);
         waiting.urgent |= urgent;
@@ -147,17 +163,15 @@ impl Lane {
         entry.contribution.at = at;
         record(&mut entry.contribution);
         let now = entry.contribution.bytes();
-        drop(waiting);
-        // Coalescing may have made it smaller.
+        // Coalescing may have made it smaller. Under the lock, so that nothing is
+        // taken off before it is added.
+        let dirty = &self.shared.dirty_bytes;
         if now >= bytes {
-            self.shared
-                .dirty_bytes
-                .fetch_add(now - bytes, Ordering::Relaxed);
+            dirty.fetch_add(now - bytes, Ordering::Relaxed);
         } else {
-            self.shared
-                .dirty_bytes
-                .fetch_sub(bytes - now, Ordering::Relaxed);
+            dirty.fetch_sub(bytes - now, Ordering::Relaxed);
         }
+        drop(waiting);
         if wake {
             self.shared.wake.notify_one();
         }

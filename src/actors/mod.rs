@@ -99,7 +99,10 @@ pub enum Message<M: host::Hosted> {
         activation: Activation,
     },
     /// A deadline may have passed.
-    Tick,
+    Tick {
+        /// What the timer was armed for.
+        of: crate::domain::time::Timestamp,
+    },
     /// Forget what nobody has used for a while.
     Sweep,
     /// Give up replies that have waited for too long.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use smallvec::SmallVec;
-use uuid::Uuid;
 
 use super::board::{Board, Boards, SeatCounts};
 use super::directory::Directory;
@@ -19,9 +18,7 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::domain::account::Account;
 use crate::domain::decision::Tier;
-use crate::domain::ids::{
-    Activation, Epoch, HoldId, SHARDS, ShardId, TimetableId, UserId, shard_of,
-};
+use crate::domain::ids::{Activation, Epoch, HoldId, SHARDS, ShardId, TimetableId, UserId};
 use crate::domain::plan::Plan;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::timetable::Timetable;
@@ -69,10 +66,9 @@ impl Ownership {
         (self.epoch, Activation(number))
     }
 
-    /// The epoch of the shard of entity `id`.
+    /// The epoch of all shards.
     #[must_use]
-    pub fn epoch_of(&self, id: Uuid) -> Epoch {
-        let _ = shard_of(id);
+    pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 }

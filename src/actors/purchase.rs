@@ -92,7 +92,8 @@ struct Saga {
 
 impl Saga {
     async fn run(self) -> Result<Ended, AskError> {
-        if let Some(ended) = self.reserve_key().await? {
+        let Purchase { user, key, .. } = &self.purchase;
+        if let Some(ended) = reserve_key(&self.node, *user, key).await? {
             return Ok(ended);
         }
         let order = OrderId(self.new_id());
@@ -130,39 +131,6 @@ impl Saga {
 
     fn new_id(&self) -> Uuid {
         with_shard(Uuid::now_v7(), shard_of(self.purchase.timetable.0))
-    }
-
-    /// `Some` if the answer is known without doing anything.
-    async fn reserve_key(&self) -> Result<Option<Ended>, AskError> {
-        use account::{Command, Reply};
-        loop {
-            let reserve = Command::Reserve(self.purchase.key.clone());
-            match self
-                .node
-                .accounts
-                .ask(self.purchase.user.0, reserve)
-                .await?
-            {
-                Ok(Reply::KeyIsRunning(Some((order, timetable)))) => {
-                    match resolve(&self.node, order, timetable).await? {
-                        Resolution::Confirmed(order) => {
-                            return Ok(Some(Ended::Confirmed {
-                                order,
-                                replayed: true,
-                            }));
-                        }
-                        Resolution::Undecided => return Ok(Some(Ended::KeyInUse)),
-                        // The request came to nothing without an answer: this
-                        // one takes its place.
-                        Resolution::Aborted => self.free_key().await,
-                    }
-                }
-                Ok(Reply::KeyIsRunning(None)) => return Ok(Some(Ended::KeyInUse)),
-                Ok(Reply::KeyIsAnswered) => return Ok(Some(Ended::Answered)),
-                Ok(_) => return Ok(None),
-                Err(refusal) => return Ok(Some(Ended::Account(refusal))),
-            }
-        }
     }
 
     /// Pins the hold; one that the server lost is first restored by its token.
@@ -294,10 +262,53 @@ impl Saga {
     }
 
     async fn free_key(&self) {
-        let free = account::Command::FreeKey(self.purchase.key.clone());
-        // If it is not there to hear it, it has forgotten the key already.
-        let _ = self.node.accounts.resume(self.purchase.user.0, free).await;
+        free_key(&self.node, self.purchase.user, &self.purchase.key).await;
     }
+}
+
+/// Reserves a request's key. `Some` if the answer is known without doing
+/// anything.
+///
+/// # Errors
+/// [`AskError`]
+pub async fn reserve_key(
+    node: &Node,
+    user: UserId,
+    key: &KeyClaim,
+) -> Result<Option<Ended>, AskError> {
+    use account::{Command, Reply};
+    loop {
+        let reserve = Command::Reserve(key.clone());
+        match node.accounts.ask(user.0, reserve).await? {
+            Ok(Reply::KeyIsRunning(Some((order, timetable)))) => {
+                match resolve(node, order, timetable).await? {
+                    Resolution::Confirmed(order) => {
+                        return Ok(Some(Ended::Confirmed {
+                            order,
+                            replayed: true,
+                        }));
+                    }
+                    Resolution::Undecided => return Ok(Some(Ended::KeyInUse)),
+                    // The request came to nothing without an answer: this one
+                    // takes its place, once the money is free again.
+                    Resolution::Aborted => {
+                        void(node, user, order, timetable).await;
+                        free_key(node, user, key).await;
+                    }
+                }
+            }
+            Ok(Reply::KeyIsRunning(None)) => return Ok(Some(Ended::KeyInUse)),
+            Ok(Reply::KeyIsAnswered) => return Ok(Some(Ended::Answered)),
+            Ok(_) => return Ok(None),
+            Err(refusal) => return Ok(Some(Ended::Account(refusal))),
+        }
+    }
+}
+
+async fn free_key(node: &Node, user: UserId, key: &KeyClaim) {
+    let free = account::Command::FreeKey(key.clone());
+    // If it is not there to hear it, it has forgotten the key already.
+    let _ = node.accounts.resume(user.0, free).await;
 }
 
 /// Ends an order whose saga is gone: spends its money if it was confirmed, else

@@ -7,7 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::gate::Gate;
-use super::lane::{Lane, Sink};
+use super::lane::{Decided, Lane, Sink};
 use super::{AskError, Outcome, Request};
 use crate::clock::monotonic;
 use crate::domain::decision::{Machine, Tier, catch_up, step};
@@ -215,15 +215,14 @@ impl<M: Persisted> Shell<M> {
                 }
             }
         };
-        self.pen.lane.submit(
-            self.entity,
-            self.submitted,
+        let decided = Decided {
+            entity: self.entity,
+            before: self.submitted,
             after,
-            now,
-            &self.pen.sink,
+            at: now,
             urgent,
-            record,
-        );
+        };
+        self.pen.lane.submit(decided, &self.pen.sink, record);
         self.submitted = after;
     }
 }

@@ -62,11 +62,7 @@ impl Hosted for Timetable {
         let machine = &mut shell.machine;
         drop(machine.take_changes());
         let board = node.board(machine.plan());
-        board.load(
-            node.ownership.epoch_of(id.0),
-            machine.statuses(),
-            machine.counts(),
-        );
+        board.load(node.ownership.epoch(), machine.statuses(), machine.counts());
     }
 
     fn applied(&mut self, node: &Node, events: &[(Seq, Event)]) {

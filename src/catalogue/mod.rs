@@ -123,18 +123,6 @@ impl Catalogue {
             .map(|(_, timetable)| Arc::clone(&timetable.plan))
     }
 
-    /// What all timetables decide by.
-    #[must_use]
-    pub fn plans(&self) -> Vec<Arc<Plan>> {
-        let image = self.image.load();
-        let timetables = image
-            .performances()
-            .flat_map(|performance| &performance.timetables);
-        timetables
-            .map(|timetable| Arc::clone(&timetable.plan))
-            .collect()
-    }
-
     /// A timetable that everyone may see, as a sale.
     #[must_use]
     pub fn sale(&self, id: TimetableId) -> Option<Sale> {
@@ -155,15 +143,6 @@ impl Catalogue {
             .load()
             .performance(id)
             .map(|performance| performance.row.title.clone())
-    }
-
-    /// When a timetable starts.
-    #[must_use]
-    pub fn starts_at(&self, id: TimetableId) -> Option<Timestamp> {
-        self.image
-            .load()
-            .timetable(id)
-            .map(|(_, timetable)| timetable.row.starts_at)
     }
 
     /// The dates of a performance, by their start.

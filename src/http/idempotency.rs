@@ -4,11 +4,13 @@
 //! runs in a task of its own, so that it ends, and frees or fills its key, even
 //! if its client hangs up.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{FromRequest, FromRequestParts as _};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -191,30 +193,28 @@ async fn run<F>(
 where
     F: Future<Output = Answer<Stored>> + Send + 'static,
 {
-    let user = request.user;
+    let app = Arc::clone(app);
     let claim = claim(key, &request);
-    let reserved = app
-        .node
-        .accounts
-        .ask(user.0, Command::Reserve(claim.clone()))
-        .await?;
-    match reserved {
-        Ok(Reply::KeyIsAnswered) => replay(app, user, &claim.key).await,
-        Ok(Reply::KeyIsRunning(_)) => Err(Code::IdempotencyKeyInUse.into()),
-        Ok(_) => {
-            let app = Arc::clone(app);
-            let task = tokio::spawn(async move {
-                let answer = work.await;
+    // From the reservation on, whoever waits: else a client that hangs up would
+    // leave its key running.
+    let task = tokio::spawn(async move {
+        let user = request.user;
+        let reserve = Command::Reserve(claim.clone());
+        match app.node.accounts.ask(user.0, reserve).await? {
+            Ok(Reply::KeyIsAnswered) => replay(&app, user, &claim.key).await,
+            Ok(Reply::KeyIsRunning(_)) => Err(Code::IdempotencyKeyInUse.into()),
+            Ok(_) => {
+                let worked = AssertUnwindSafe(work).catch_unwind().await;
+                let answer = worked.unwrap_or_else(|_| Err(Code::Internal.into()));
                 if kept == Keep::All || answer.is_err() {
                     keep(&app, user, claim, &answer).await;
                 }
-                answer
-            });
-            let answer = task.await.unwrap_or_else(|_| Err(Code::Internal.into()));
-            answer.map(IntoResponse::into_response)
+                answer.map(IntoResponse::into_response)
+            }
+            Err(refusal) => Err(account_refusal(&refusal)),
         }
-        Err(refusal) => Err(account_refusal(&refusal)),
-    }
+    });
+    task.await.unwrap_or_else(|_| Err(Code::Internal.into()))
 }
 
 /// Stores an answer under its key, or frees the key.

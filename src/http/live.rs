@@ -85,7 +85,9 @@ async fn follow(
                 let frame = Arc::clone(&frames.borrow_and_update());
                 let text = match () {
                     () if shown > 0 && frame.to <= shown => continue,
-                    () if shown > 0 && frame.from == shown => {
+                    // Letters are absolute: the changes since an older version
+                    // are right on top of a newer one.
+                    () if shown > 0 && frame.from <= shown && !frame.text.is_empty() => {
                         shown = frame.to;
                         frame.text.clone()
                     }

@@ -169,16 +169,18 @@ pub async fn create(
     let user = caller.user_id;
     let (body, key, request) = body.of(user);
     let claim = idempotency::claim(IdempotencyKey(key).required()?, &request);
-    match buy(&app, user, body, claim).await {
-        Ok(response) => {
-            app.orders.ok();
-            Ok(response)
-        }
-        Err(problem) => {
-            app.orders.refused(problem.code().as_str());
-            Err(problem)
-        }
+    let task = {
+        let app = Arc::clone(&app);
+        // To its end, whoever waits: a client that hangs up must not leave its
+        // key running.
+        tokio::spawn(async move { buy(&app, user, body, claim).await })
+    };
+    let bought = task.await.unwrap_or_else(|_| Err(Code::Internal.into()));
+    match &bought {
+        Ok(_) => app.orders.ok(),
+        Err(problem) => app.orders.refused(problem.code().as_str()),
     }
+    bought
 }
 
 async fn buy(
@@ -269,26 +271,25 @@ async fn refuse_under(
     key: crate::domain::account::KeyClaim,
     problem: Problem,
 ) -> Answer<Response> {
-    use crate::domain::account::{Command, Reply};
-    let reserve = Command::Reserve(key.clone());
-    match app.node.accounts.ask(user.0, reserve).await? {
-        Ok(Reply::KeyIsAnswered) => idempotency::replay(app, user, &key.key).await,
-        // The order of an earlier request decides: it was made from this hold.
-        Ok(Reply::KeyIsRunning(Some((order, timetable)))) => {
-            let plan = app.plan(timetable)?;
-            match purchase::resolve(&app.node, order, timetable).await? {
-                crate::domain::timetable::Resolution::Confirmed(order) => {
-                    let made = OrderAnswer::made(&plan, &order);
-                    let response = Stored::json(StatusCode::CREATED, &made)?.into_response();
-                    Ok(idempotency::replayed(response))
-                }
-                _ => Err(Code::IdempotencyKeyInUse.into()),
-            }
+    match purchase::reserve_key(&app.node, user, &key).await? {
+        None => store_refusal(app, user, key, problem).await,
+        Some(Ended::Confirmed { order, .. }) => {
+            let (_, timetable) = app.past_sale(order_timetable(app, user, &order).await?)?;
+            let made = OrderAnswer::made(&timetable.plan, &order);
+            let response = Stored::json(StatusCode::CREATED, &made)?.into_response();
+            Ok(idempotency::replayed(response))
         }
-        Ok(Reply::KeyIsRunning(None)) => Err(Code::IdempotencyKeyInUse.into()),
-        Ok(_) => store_refusal(app, user, key, problem).await,
-        Err(refusal) => Err(account_refusal(&refusal)),
+        Some(Ended::Answered) => idempotency::replay(app, user, &key.key).await,
+        Some(Ended::Account(refusal)) => Err(account_refusal(&refusal)),
+        Some(_) => Err(Code::IdempotencyKeyInUse.into()),
     }
+}
+
+/// The timetable of a confirmed order.
+async fn order_timetable(app: &App, user: UserId, order: &Order) -> Answer<TimetableId> {
+    let row = app.node.store.order_of(user, order.id).await?;
+    row.map(|row| row.timetable)
+        .ok_or_else(|| Problem::internal_text("a confirmed order is not stored"))
 }
 
 /// Stores a refusal under its key (or frees the key), then gives it.

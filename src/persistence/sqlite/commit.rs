@@ -477,7 +477,7 @@ impl Rows {
                    unhex(value ->> 7) FROM json_each(?1)").await?;
         self.prepares.run(c, "INSERT INTO prepare (order_id, user_id, timetable_id, amount, state, at) \
             SELECT unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), value ->> 3, value ->> 4, value ->> 5 \
-            FROM json_each(?1) WHERE true ON CONFLICT (order_id) DO UPDATE SET state = excluded.state").await?;
+            FROM json_each(?1) WHERE true ON CONFLICT (user_id, order_id) DO UPDATE SET state = excluded.state").await?;
         self.keys.run(c, "INSERT INTO idempotency (user_id, key, fingerprint, at, order_id, timetable_id, status, body) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), unhex(value ->> 5), \
                    value ->> 6, value ->> 7 FROM json_each(?1) WHERE true \

@@ -35,6 +35,12 @@ use super::StoreError;
 /// reads beside a live server) before the statement fails as busy.
 const BUSY_TIMEOUT_MS: u64 = 5_000;
 
+/// The size of a page of the database, in bytes.
+const PAGE_BYTES: u32 = 2_048;
+
+/// After how many pages in the WAL (32 MiB) they are copied to the database.
+const CHECKPOINT_PAGES: &str = "16384";
+
 /// How long a read waits for a free connection before it is shed.
 const READER_WAIT_MAX_MS: u64 = 2_000;
 
@@ -168,6 +174,11 @@ fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         .busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))
         .foreign_keys(true)
         .statement_cache_capacity(200)
+        // A batch touches one page of each table for each of many users. The
+        // smaller the page, the less of it is written for nothing; the later
+        // the checkpoint, the fewer times the same page goes to the database.
+        .page_size(PAGE_BYTES)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         // 64 MiB of page cache on the writer's side keeps hot indexes in memory.
         .pragma("cache_size", "-65536")
         .log_statements(tracing::log::LevelFilter::Trace)

@@ -170,22 +170,6 @@ impl SqliteStore {
         self.with_tickets(&rows).await
     }
 
-    /// Whether a performance has orders.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn any_order_of(&self, timetables: Vec<TimetableId>) -> Result<bool, StoreError> {
-        let ids: Vec<String> = timetables.iter().map(|id| hex(id.0)).collect();
-        let row = sqlx::query(
-            "SELECT EXISTS (SELECT 1 FROM json_each(?1) \
-             JOIN orders ON orders.timetable_id = unhex(value))",
-        )
-        .bind(json(&ids)?)
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(row.try_get(0)?)
-    }
-
     /// The tickets of `user`, newest first, older than `after`.
     ///
     /// # Errors
