@@ -1,15 +1,15 @@
 //! The catalogue in memory: venues, performances, their dates.
 //!
-//! Readers see an immutable [`image`], and never reach the store. A write
+//! Readers see an immutable `image`, and never reach the store. A write
 //! commits to the store first and swaps the image then; writes follow one
 //! another, each in a task that goes on to its end whoever waits.
 //!
-//! * [`rows`]: what is stored. * [`entry`]: what is kept in memory of it.
-//! * [`image`]: all of it with its indexes. * [`list`]: the public list.
+//! * [`rows`]: what is stored. * `entry`: what is kept in memory of it.
+//! * `image`: all of it with its indexes. * `list`: the public list.
 //! * [`request`], [`check`], [`patch`]: what admins ask for, checked and
-//!   applied. * [`admin`], [`categories`]: the writes. * [`make`]: new rows.
-//! * [`views`], [`ranking`]: views, and what is viewed and sold most.
-//! * [`layout_json`], [`cache`]: large bodies, made once.
+//!   applied. * `admin`, `categories`: the writes. * `make`: new rows.
+//! * `views`, `ranking`: views, and what is viewed and sold most.
+//! * `layout_json`, `cache`: large bodies, made once.
 //! * [`demo`]: something to begin with.
 
 mod admin;

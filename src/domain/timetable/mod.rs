@@ -2,8 +2,8 @@
 //! and the orders of them. The one place where it is decided who gets a seat.
 //!
 //! * [`command`]: what it can be asked, what can happen, what it answers.
-//! * [`hold`]: how holds are decided.
-//! * [`sale`]: how orders are decided.
+//! * `hold`: how holds are decided.
+//! * `sale`: how orders are decided.
 //! * [`restore`]: how it comes back from the store.
 
 pub mod command;
