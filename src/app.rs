@@ -43,6 +43,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often what nobody uses is looked for.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// How long the start waits for one timetable with live holds.
+const LOAD_MAX: Duration = Duration::from_secs(10);
+
 /// How long what waits to be written may take when the server ends.
 const FLUSH_MAX: Duration = Duration::from_secs(15);
 
@@ -231,8 +234,18 @@ impl App {
                 drop(self.node.board(&timetable.plan));
             }
         }
+        // One after the other, before anything is served: who asks for their holds
+        // must not be told that there are none.
         for timetable in self.store.timetables_with_holds().await? {
+            let Some(plan) = self.catalogue.plan(timetable) else {
+                continue;
+            };
+            let mut versions = self.node.board(&plan).versions();
             self.node.timetables.wake(timetable.0).await;
+            let loaded = versions.wait_for(|version| *version > 0);
+            if tokio::time::timeout(LOAD_MAX, loaded).await.is_err() {
+                tracing::warn!(timetable.id = %timetable, "a timetable with holds takes long to load");
+            }
         }
         for user in self.store.accounts_in_doubt().await? {
             self.node.accounts.wake(user.0).await;

@@ -122,7 +122,14 @@ impl Lane {
             metrics: FlushMetrics::new(),
         });
         let lane = Self { shared };
-        tokio::spawn(lane.clone().run(store));
+        let running = tokio::spawn(lane.clone().run(store));
+        tokio::spawn(async move {
+            if running.await.is_err_and(|error| error.is_panic()) {
+                // Nothing would ever be durable again: recover on the next start.
+                tracing::error!("the write lane panicked; ending");
+                std::process::exit(70);
+            }
+        });
         lane
     }
 

@@ -2,6 +2,7 @@
 //! them before has been written.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio::sync::mpsc;
@@ -11,12 +12,17 @@ use super::node::Node;
 use crate::domain::account::Account;
 use crate::domain::ids::{EntityId, Stamp, TimetableId, UserId};
 use crate::domain::timetable::Timetable;
+use crate::persistence::StoreError;
 
 /// How many accounts may wait to be read.
 pub const ACCOUNTS_WAITING_MAX: usize = 65_536;
 
 /// How many are read in one go.
 const ACCOUNTS_READ_MAX: usize = 512;
+
+/// How often a read is tried while the store is busy, and how long apart.
+const READ_TRIES_MAX: u32 = 5;
+const READ_PAUSE: Duration = Duration::from_millis(200);
 
 /// An entity as it was read.
 #[derive(Debug)]
@@ -66,7 +72,8 @@ pub async fn read_accounts(node: Arc<Node>, mut line: mpsc::Receiver<WantedAccou
             node.lane.settled(EntityId::from(one.user)).await;
             users.push(one.user);
         }
-        let mut read = match node.store.load_accounts(&users, node.clock.now()).await {
+        let now = node.clock.now();
+        let mut read = match retried(|| node.store.load_accounts(&users, now)).await {
             Ok(read) => read,
             Err(error) => {
                 tracing::warn!(%error, "accounts could not be read");
@@ -86,20 +93,45 @@ pub async fn read_accounts(node: Arc<Node>, mut line: mpsc::Receiver<WantedAccou
     }
 }
 
-/// Reads a timetable and sends it to `host`.
+/// Reads a timetable and sends it to `host`, whatever happens on the way.
 pub async fn read_timetable(node: Arc<Node>, id: TimetableId, host: ActorRef<Message<Timetable>>) {
+    let reading = tokio::spawn(timetable(node, id));
+    // A panic is reported by its hook; who waits is told that there is nothing.
+    let loaded = reading.await.unwrap_or_default();
+    let _ = host.cast(Message::Loaded { id: id.0, loaded });
+}
+
+async fn timetable(node: Arc<Node>, id: TimetableId) -> Option<Box<Entity<Timetable>>> {
     node.lane.settled(EntityId::from(id)).await;
-    let loaded = match (node.catalogue.plan(id), node.store.load_timetable(id).await) {
-        (Some(plan), Ok(stored)) => Some(Box::new(Entity {
+    let plan = node.catalogue.plan(id)?;
+    let stored = retried(|| node.store.load_timetable(id)).await;
+    match stored {
+        Ok(stored) => Some(Box::new(Entity {
             machine: Timetable::restore(plan, stored.state),
             stamp: stored.stamp,
             last_event_seq: stored.last_event_seq,
         })),
-        (None, _) => None,
-        (_, Err(error)) => {
+        Err(error) => {
             tracing::warn!(%error, timetable.id = %id, "a timetable could not be read");
             None
         }
-    };
-    let _ = host.cast(Message::Loaded { id: id.0, loaded });
+    }
+}
+
+/// Reads again for a while if the store is busy: at start everything is read at
+/// once.
+async fn retried<T, F>(read: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut tries = 1;
+    loop {
+        match read().await {
+            Err(error) if error.is_transient() && tries < READ_TRIES_MAX => {
+                tries += 1;
+                tokio::time::sleep(READ_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
 }

@@ -34,6 +34,7 @@ pub mod wallet;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
@@ -85,7 +86,10 @@ pub async fn serve(
         let (stream, place) = stream;
         let peer = stream.peer_addr().ok().map(ConnectInfo);
         // Who is not signed in is told from others by the address.
+        let spoke = Arc::new(AtomicBool::new(false));
+        let speaking = Arc::clone(&spoke);
         let service = router.clone().map_request(move |mut request: Request<_>| {
+            speaking.store(true, Ordering::Relaxed);
             if let Some(peer) = peer {
                 request.extensions_mut().insert(peer);
             }
@@ -95,8 +99,18 @@ pub async fn serve(
         let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
         let connection = connections.watch(connection.into_owned());
         tokio::spawn(async move {
-            // A client that breaks off is its own affair.
-            let _ = connection.await;
+            tokio::pin!(connection);
+            let silent = async {
+                tokio::time::sleep(HEAD_MAX).await;
+                if spoke.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            // A client that breaks off, or never speaks, is its own affair.
+            tokio::select! {
+                _ = &mut connection => {}
+                () = silent => {}
+            }
             drop(place);
         });
     }
