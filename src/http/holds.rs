@@ -124,7 +124,7 @@ impl HoldAnswer {
 }
 
 /// Hold seats, all or nothing.
-#[utoipa::path(post, path = "/timetables/{timetable_id}/holds", tag = "holds",
+#[utoipa::path(post, path = "/api/v1/timetables/{timetable_id}/holds", tag = "holds",
     params(("timetable_id" = TimetableId, Path), ("Idempotency-Key" = Option<String>, Header)),
     request_body = HoldRequest,
     responses((status = 201, body = HoldAnswer), (status = 409, description = "taken, or not on sale")))]
@@ -163,7 +163,7 @@ pub async fn create(
 }
 
 /// Add seats to a hold; its end stays.
-#[utoipa::path(post, path = "/holds/{hold_id}/seats", tag = "holds",
+#[utoipa::path(post, path = "/api/v1/holds/{hold_id}/seats", tag = "holds",
     params(("hold_id" = HoldId, Path)), request_body = HoldRequest,
     responses((status = 200, body = HoldAnswer)))]
 pub async fn add_seats(
@@ -191,7 +191,7 @@ pub async fn add_seats(
 }
 
 /// Read a hold.
-#[utoipa::path(get, path = "/holds/{hold_id}", tag = "holds", params(("hold_id" = HoldId, Path)),
+#[utoipa::path(get, path = "/api/v1/holds/{hold_id}", tag = "holds", params(("hold_id" = HoldId, Path)),
     responses((status = 200, body = HoldAnswer), (status = 404, description = "not a live hold of yours")))]
 pub async fn find(
     State(app): State<Arc<App>>,
@@ -206,7 +206,7 @@ pub async fn find(
 }
 
 /// Give a hold back; a second time is answered like the first.
-#[utoipa::path(delete, path = "/holds/{hold_id}", tag = "holds", params(("hold_id" = HoldId, Path)),
+#[utoipa::path(delete, path = "/api/v1/holds/{hold_id}", tag = "holds", params(("hold_id" = HoldId, Path)),
     responses((status = 204, description = "released")))]
 pub async fn release(
     State(app): State<Arc<App>>,
@@ -226,7 +226,7 @@ pub async fn release(
 }
 
 /// Give one seat of a hold back.
-#[utoipa::path(delete, path = "/holds/{hold_id}/seats/{seat_id}", tag = "holds",
+#[utoipa::path(delete, path = "/api/v1/holds/{hold_id}/seats/{seat_id}", tag = "holds",
     params(("hold_id" = HoldId, Path), ("seat_id" = String, Path)),
     responses((status = 200, body = HoldAnswer), (status = 204, description = "it was the last one")))]
 pub async fn drop_seat(
@@ -255,7 +255,7 @@ pub async fn drop_seat(
 }
 
 /// The caller's live holds, oldest first.
-#[utoipa::path(get, path = "/me/holds", tag = "holds", responses((status = 200, body = List<HoldAnswer>)))]
+#[utoipa::path(get, path = "/api/v1/me/holds", tag = "holds", responses((status = 200, body = List<HoldAnswer>)))]
 pub async fn mine(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,

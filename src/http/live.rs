@@ -36,7 +36,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// Live changes of a seat map: a `snapshot` frame, then `changes` frames.
-#[utoipa::path(get, path = "/timetables/{timetable_id}/seats/live", tag = "seats",
+#[utoipa::path(get, path = "/api/v1/timetables/{timetable_id}/seats/live", tag = "seats",
     params(("timetable_id" = TimetableId, Path)),
     responses((status = 101, description = "a WebSocket of JSON text frames"),
         (status = 426, description = "not a WebSocket request")))]

@@ -158,7 +158,7 @@ impl OrderAnswer {
 }
 
 /// Buy what is held.
-#[utoipa::path(post, path = "/orders", tag = "orders",
+#[utoipa::path(post, path = "/api/v1/orders", tag = "orders",
     params(("Idempotency-Key" = String, Header)), request_body = OrderRequest,
     responses((status = 201, body = OrderAnswer), (status = 402, description = "the balance is too low")))]
 pub async fn create(
@@ -331,7 +331,7 @@ const STATUSES: [&str; 5] = [
 ];
 
 /// The caller's orders, newest first.
-#[utoipa::path(get, path = "/orders", tag = "orders", params(OrdersQuery),
+#[utoipa::path(get, path = "/api/v1/orders", tag = "orders", params(OrdersQuery),
     responses((status = 200, body = List<OrderAnswer>)))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -365,7 +365,7 @@ pub async fn list(
 }
 
 /// An order of the caller.
-#[utoipa::path(get, path = "/orders/{order_id}", tag = "orders", params(("order_id" = OrderId, Path)),
+#[utoipa::path(get, path = "/api/v1/orders/{order_id}", tag = "orders", params(("order_id" = OrderId, Path)),
     responses((status = 200, body = OrderAnswer)))]
 pub async fn find(
     State(app): State<Arc<App>>,
@@ -391,7 +391,7 @@ pub struct PaymentDetails {
 }
 
 /// A payment of the caller.
-#[utoipa::path(get, path = "/payments/{payment_id}", tag = "orders",
+#[utoipa::path(get, path = "/api/v1/payments/{payment_id}", tag = "orders",
     params(("payment_id" = PaymentId, Path)), responses((status = 200, body = PaymentDetails)))]
 pub async fn payment(
     State(app): State<Arc<App>>,

@@ -13,9 +13,6 @@ use super::extract::BodyDeadline;
 use super::{accounts, admin, catalogue, holds, live, ops, orders, pages, seats, tickets, wallet};
 use crate::app::App;
 
-/// Under which all calls of the API are.
-const BASE: &str = "/api/v1";
-
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Onsale", description = "The ticketing backend for the minute a sale opens."),
@@ -36,8 +33,10 @@ impl utoipa::Modify for Bearer {
     }
 }
 
+/// Every call of the API. Each handler names its whole path: a nested router
+/// would rewrite the path of every request.
 fn api() -> OpenApiRouter<Arc<App>> {
-    let v1 = OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Document::openapi())
         .merge(accounts::routes())
         .merge(catalogue::routes())
         .merge(admin::routes())
@@ -47,8 +46,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(holds::routes())
         .merge(orders::routes())
         .merge(wallet::routes())
-        .merge(tickets::routes());
-    OpenApiRouter::with_openapi(Document::openapi()).nest(BASE, v1)
+        .merge(tickets::routes())
 }
 
 /// The whole service.

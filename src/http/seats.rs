@@ -54,7 +54,7 @@ pub struct MapChanges {
 }
 
 /// The seat map: one character a seat in layout order.
-#[utoipa::path(get, path = "/timetables/{timetable_id}/seats", tag = "seats",
+#[utoipa::path(get, path = "/api/v1/timetables/{timetable_id}/seats", tag = "seats",
     params(("timetable_id" = TimetableId, Path), MapQuery),
     responses((status = 200, description = "the whole map, or the changes since a version", body = MapChanges),
         (status = 304, description = "nothing changed")))]
@@ -177,7 +177,7 @@ impl From<SeatCounts> for Counts {
 }
 
 /// Counts by section and by grade.
-#[utoipa::path(get, path = "/timetables/{timetable_id}/availability", tag = "seats",
+#[utoipa::path(get, path = "/api/v1/timetables/{timetable_id}/availability", tag = "seats",
     params(("timetable_id" = TimetableId, Path)), responses((status = 200, body = Availability)))]
 pub async fn availability(
     State(app): State<Arc<App>>,
@@ -235,7 +235,7 @@ pub struct BlockRequest {
 }
 
 /// Take free seats off sale.
-#[utoipa::path(post, path = "/admin/timetables/{timetable_id}/blocks", tag = "admin",
+#[utoipa::path(post, path = "/api/v1/admin/timetables/{timetable_id}/blocks", tag = "admin",
     params(("timetable_id" = TimetableId, Path)), request_body = BlockRequest,
     responses((status = 200, body = Counts), (status = 409, description = "held or sold")))]
 pub async fn block(
@@ -250,7 +250,7 @@ pub async fn block(
 }
 
 /// Put seats back on sale.
-#[utoipa::path(delete, path = "/admin/timetables/{timetable_id}/blocks", tag = "admin",
+#[utoipa::path(delete, path = "/api/v1/admin/timetables/{timetable_id}/blocks", tag = "admin",
     params(("timetable_id" = TimetableId, Path)), request_body = BlockRequest,
     responses((status = 200, body = Counts)))]
 pub async fn unblock(

@@ -159,7 +159,7 @@ fn answer(app: &App, row: TicketRow) -> Answer<TicketAnswer> {
 }
 
 /// The caller's tickets, newest first.
-#[utoipa::path(get, path = "/tickets", tag = "tickets", responses((status = 200, body = List<TicketAnswer>)))]
+#[utoipa::path(get, path = "/api/v1/tickets", tag = "tickets", responses((status = 200, body = List<TicketAnswer>)))]
 pub async fn list(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
@@ -180,7 +180,7 @@ pub async fn list(
 }
 
 /// A ticket of the caller.
-#[utoipa::path(get, path = "/tickets/{ticket_id}", tag = "tickets", params(("ticket_id" = TicketId, Path)),
+#[utoipa::path(get, path = "/api/v1/tickets/{ticket_id}", tag = "tickets", params(("ticket_id" = TicketId, Path)),
     responses((status = 200, body = TicketAnswer)))]
 pub async fn find(
     State(app): State<Arc<App>>,
@@ -193,7 +193,7 @@ pub async fn find(
 }
 
 /// The code of a ticket as a picture that a door scans.
-#[utoipa::path(get, path = "/tickets/{ticket_id}/qr.svg", tag = "tickets", params(("ticket_id" = TicketId, Path)),
+#[utoipa::path(get, path = "/api/v1/tickets/{ticket_id}/qr.svg", tag = "tickets", params(("ticket_id" = TicketId, Path)),
     responses((status = 200, description = "an SVG picture", content_type = "image/svg+xml")))]
 pub async fn qr_svg(
     State(app): State<Arc<App>>,
@@ -231,7 +231,7 @@ pub struct Jwk {
 }
 
 /// The public keys of ticket codes.
-#[utoipa::path(get, path = "/tickets/keys", tag = "tickets", responses((status = 200, body = JwkSet)))]
+#[utoipa::path(get, path = "/api/v1/tickets/keys", tag = "tickets", responses((status = 200, body = JwkSet)))]
 pub async fn keys(State(app): State<Arc<App>>) -> Response {
     let key = Jwk {
         kty: "OKP",

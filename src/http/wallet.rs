@@ -41,7 +41,7 @@ pub struct Wallet {
 }
 
 /// What can be spent.
-#[utoipa::path(get, path = "/wallet", tag = "wallet", responses((status = 200, body = Wallet)))]
+#[utoipa::path(get, path = "/api/v1/wallet", tag = "wallet", responses((status = 200, body = Wallet)))]
 pub async fn balance(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
@@ -82,7 +82,7 @@ pub struct ChargeAnswer {
 }
 
 /// Add points to the wallet.
-#[utoipa::path(post, path = "/wallet/charges", tag = "wallet",
+#[utoipa::path(post, path = "/api/v1/wallet/charges", tag = "wallet",
     params(("Idempotency-Key" = String, Header)), request_body = ChargeRequest,
     responses((status = 201, body = ChargeAnswer)))]
 pub async fn charge(
@@ -159,7 +159,7 @@ impl Entry {
 }
 
 /// The movements of the caller's money, newest first.
-#[utoipa::path(get, path = "/wallet/entries", tag = "wallet", responses((status = 200, body = List<Entry>)))]
+#[utoipa::path(get, path = "/api/v1/wallet/entries", tag = "wallet", responses((status = 200, body = List<Entry>)))]
 pub async fn entries(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,

@@ -66,7 +66,7 @@ impl From<StoredUser> for ListedUser {
 /// In the order in which they signed up, closed accounts too.
 #[utoipa::path(
     get,
-    path = "/admin/users",
+    path = "/api/v1/admin/users",
     operation_id = "list_users",
     tag = "administration",
     security(("bearer" = [])),
@@ -99,7 +99,7 @@ pub(super) async fn list(
 /// If they change, the user's sessions end.
 #[utoipa::path(
     put,
-    path = "/admin/users/{id}/roles",
+    path = "/api/v1/admin/users/{id}/roles",
     operation_id = "set_user_roles",
     tag = "administration",
     security(("bearer" = [])),
@@ -135,7 +135,7 @@ pub(super) async fn set_roles(
 /// Nothing is erased: `restore` undoes it.
 #[utoipa::path(
     delete,
-    path = "/admin/users/{id}",
+    path = "/api/v1/admin/users/{id}",
     operation_id = "delete_user",
     tag = "administration",
     security(("bearer" = [])),
@@ -163,7 +163,7 @@ pub(super) async fn delete(
 /// signs in again. What a person erased by `DELETE /me` stays erased.
 #[utoipa::path(
     post,
-    path = "/admin/users/{id}/restore",
+    path = "/api/v1/admin/users/{id}/restore",
     operation_id = "restore_user",
     tag = "administration",
     security(("bearer" = [])),

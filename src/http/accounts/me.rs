@@ -35,7 +35,7 @@ pub(super) struct Export {
 /// Show my account
 #[utoipa::path(
     get,
-    path = "/me",
+    path = "/api/v1/me",
     operation_id = "show_me",
     tag = "accounts",
     security(("bearer" = [])),
@@ -54,7 +54,7 @@ pub(super) async fn show(
 /// Change my name
 #[utoipa::path(
     patch,
-    path = "/me",
+    path = "/api/v1/me",
     operation_id = "rename_me",
     tag = "accounts",
     security(("bearer" = [])),
@@ -84,7 +84,7 @@ pub(super) async fn rename(
 /// it, and the e-mail may sign up anew.
 #[utoipa::path(
     delete,
-    path = "/me",
+    path = "/api/v1/me",
     operation_id = "delete_me",
     tag = "accounts",
     security(("bearer" = [])),
@@ -108,7 +108,7 @@ pub(super) async fn erase(
 /// at most 50,000 of each.
 #[utoipa::path(
     get,
-    path = "/me/export",
+    path = "/api/v1/me/export",
     operation_id = "export_me",
     tag = "accounts",
     security(("bearer" = [])),

@@ -65,7 +65,7 @@ impl From<TokenPair> for Tokens {
 /// time. A user has at most 100 sessions; a further one ends the oldest.
 #[utoipa::path(
     post,
-    path = "/sessions",
+    path = "/api/v1/sessions",
     operation_id = "sign_in",
     tag = "accounts",
     request_body = Credentials,
@@ -90,7 +90,7 @@ pub(super) async fn create(
 /// one a second time ends the session, because it may have been stolen.
 #[utoipa::path(
     post,
-    path = "/sessions/refresh",
+    path = "/api/v1/sessions/refresh",
     operation_id = "refresh_session",
     tag = "accounts",
     request_body = Refresh,
@@ -112,7 +112,7 @@ pub(super) async fn refresh(
 /// Ends the session that the access token belongs to, with all its tokens.
 #[utoipa::path(
     delete,
-    path = "/sessions/current",
+    path = "/api/v1/sessions/current",
     operation_id = "sign_out",
     tag = "accounts",
     security(("bearer" = [])),

@@ -33,7 +33,7 @@ pub(super) struct NewUser {
 /// Makes an account with the role `customer`.
 #[utoipa::path(
     post,
-    path = "/users",
+    path = "/api/v1/users",
     operation_id = "sign_up",
     tag = "accounts",
     request_body = NewUser,

@@ -23,7 +23,7 @@ pub(super) struct CategoryPatch {
 }
 
 /// Rename a category
-#[utoipa::path(patch, path = "/admin/categories/{category}", operation_id = "rename_category",
+#[utoipa::path(patch, path = "/api/v1/admin/categories/{category}", operation_id = "rename_category",
     tag = "administration", security(("bearer" = [])), params(("category" = String, Path)),
     request_body = CategoryPatch,
     responses((status = 200, body = CategoryAnswer), (status = 401, description = "`unauthorized`"),
@@ -49,7 +49,7 @@ pub(super) async fn rename(
 /// Delete a category
 ///
 /// Only one that no performance is filed under.
-#[utoipa::path(delete, path = "/admin/categories/{category}", operation_id = "delete_category",
+#[utoipa::path(delete, path = "/api/v1/admin/categories/{category}", operation_id = "delete_category",
     tag = "administration", security(("bearer" = [])), params(("category" = String, Path)),
     responses((status = 204, description = "deleted"), (status = 401, description = "`unauthorized`"),
         (status = 403, description = "`forbidden`"), (status = 404, description = "`category-not-found`"),

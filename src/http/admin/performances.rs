@@ -53,7 +53,7 @@ impl AdministeredPerformance {
 }
 
 /// Make a performance
-#[utoipa::path(post, path = "/admin/performances", operation_id = "create_performance",
+#[utoipa::path(post, path = "/api/v1/admin/performances", operation_id = "create_performance",
     tag = "administration", security(("bearer" = [])), request_body = PerformanceRequest,
     responses((status = 201, body = AdministeredPerformance),
         (status = 401, description = "`unauthorized`"), (status = 403, description = "`forbidden`"),
@@ -85,7 +85,7 @@ pub(super) async fn create(
 /// List the performances that one administers
 ///
 /// The newest first, drafts and deleted ones too.
-#[utoipa::path(get, path = "/admin/performances", operation_id = "list_administered_performances",
+#[utoipa::path(get, path = "/api/v1/admin/performances", operation_id = "list_administered_performances",
     tag = "administration", security(("bearer" = [])),
     params(("limit" = Option<u32>, Query, description = "How many at most: 1 to 100, by default 20"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")),
@@ -118,7 +118,7 @@ pub(super) async fn list(
 /// What is not given stays. After the first sale only title, description,
 /// cast, category, poster, closing time, limits and the prices of grades can
 /// be changed; holds and orders keep their prices.
-#[utoipa::path(patch, path = "/admin/performances/{performance_id}",
+#[utoipa::path(patch, path = "/api/v1/admin/performances/{performance_id}",
     operation_id = "change_performance", tag = "administration", security(("bearer" = [])),
     params(("performance_id" = PerformanceId, Path)), request_body = PerformancePatch,
     responses((status = 200, body = AdministeredPerformance),
@@ -144,7 +144,7 @@ pub(super) async fn change(
 /// Delete a performance
 ///
 /// Its dates are closed; what was sold stays sold. It can be restored.
-#[utoipa::path(delete, path = "/admin/performances/{performance_id}",
+#[utoipa::path(delete, path = "/api/v1/admin/performances/{performance_id}",
     operation_id = "delete_performance", tag = "administration", security(("bearer" = [])),
     params(("performance_id" = PerformanceId, Path)),
     responses((status = 204, description = "deleted"), (status = 401, description = "`unauthorized`"),
@@ -165,7 +165,7 @@ pub(super) async fn delete(
 }
 
 /// Restore a deleted performance
-#[utoipa::path(post, path = "/admin/performances/{performance_id}/restore",
+#[utoipa::path(post, path = "/api/v1/admin/performances/{performance_id}/restore",
     operation_id = "restore_performance", tag = "administration", security(("bearer" = [])),
     params(("performance_id" = PerformanceId, Path)),
     responses((status = 200, body = AdministeredPerformance),
@@ -190,7 +190,7 @@ pub(super) async fn restore(
 ///
 /// A PNG, JPEG or WebP picture of at most 5 MiB, as the body; told by its first
 /// bytes. `poster_url` points to it then.
-#[utoipa::path(put, path = "/admin/performances/{performance_id}/poster",
+#[utoipa::path(put, path = "/api/v1/admin/performances/{performance_id}/poster",
     operation_id = "put_poster", tag = "administration", security(("bearer" = [])),
     params(("performance_id" = PerformanceId, Path)),
     request_body(content = Vec<u8>, content_type = "image/*"),
@@ -216,7 +216,7 @@ pub(super) async fn put_poster(
 /// Set the policy of a performance's waiting room
 ///
 /// A policy, a preset, or null for none. Answers the policy, complete.
-#[utoipa::path(put, path = "/admin/performances/{performance_id}/queue",
+#[utoipa::path(put, path = "/api/v1/admin/performances/{performance_id}/queue",
     operation_id = "put_queue_policy", tag = "administration", security(("bearer" = [])),
     params(("performance_id" = PerformanceId, Path)), request_body = Option<PolicyRequest>,
     responses((status = 200, body = Option<QueuePolicy>),

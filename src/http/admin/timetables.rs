@@ -17,7 +17,7 @@ use crate::http::extract::Path;
 use crate::http::idempotency::Keyed;
 
 /// Add a date to a performance
-#[utoipa::path(post, path = "/admin/performances/{performance_id}/timetables",
+#[utoipa::path(post, path = "/api/v1/admin/performances/{performance_id}/timetables",
     operation_id = "add_timetable", tag = "administration", security(("bearer" = [])),
     params(("performance_id" = PerformanceId, Path)), request_body = TimetableRequest,
     responses((status = 201, body = TimetableDetail),

@@ -70,7 +70,7 @@ impl<S: BodyDeadline + Send + Sync> FromRequest<S> for KeyedVenue {
 }
 
 /// Make a venue
-#[utoipa::path(post, path = "/admin/venues", operation_id = "create_venue", tag = "administration",
+#[utoipa::path(post, path = "/api/v1/admin/venues", operation_id = "create_venue", tag = "administration",
     security(("bearer" = [])), request_body = VenueRequest,
     responses((status = 201, body = VenueAnswer), (status = 401, description = "`unauthorized`"),
         (status = 403, description = "`forbidden`"), (status = 422, description = "`invalid-request`")))]

@@ -19,7 +19,7 @@ use crate::http::extract::Path;
 /// Show the seats of a date
 ///
 /// In the order of the seat map's characters. It changes only with prices.
-#[utoipa::path(get, path = "/timetables/{timetable_id}/layout", operation_id = "show_layout",
+#[utoipa::path(get, path = "/api/v1/timetables/{timetable_id}/layout", operation_id = "show_layout",
     tag = "catalogue", params(("timetable_id" = TimetableId, Path)),
     responses((status = 200, body = LayoutDocument), (status = 304, description = "not modified"),
         (status = 404, description = "`timetable-not-found`")))]

@@ -51,7 +51,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 /// List categories
-#[utoipa::path(get, path = "/categories", operation_id = "list_categories", tag = "catalogue",
+#[utoipa::path(get, path = "/api/v1/categories", operation_id = "list_categories", tag = "catalogue",
     responses((status = 200, body = List<CategoryAnswer>), (status = 304, description = "not modified")))]
 async fn categories(State(app): State<Arc<App>>, headers: HeaderMap) -> Answer<Response> {
     let categories = app.catalogue.categories().into_iter();
@@ -127,7 +127,7 @@ impl ListQuery {
 }
 
 /// List performances
-#[utoipa::path(get, path = "/performances", operation_id = "list_performances", tag = "catalogue",
+#[utoipa::path(get, path = "/api/v1/performances", operation_id = "list_performances", tag = "catalogue",
     params(ListQuery),
     responses((status = 200, body = List<PerformanceSummary>), (status = 304, description = "not modified"),
         (status = 422, description = "`invalid-request`")))]
@@ -164,7 +164,7 @@ async fn list(
 /// Show a performance
 ///
 /// Counts one view a user, else an address, a day.
-#[utoipa::path(get, path = "/performances/{performance_id}", operation_id = "show_performance",
+#[utoipa::path(get, path = "/api/v1/performances/{performance_id}", operation_id = "show_performance",
     tag = "catalogue", params(("performance_id" = PerformanceId, Path)),
     responses((status = 200, body = PerformanceDetail), (status = 304, description = "not modified"),
         (status = 404, description = "`performance-not-found`")))]
@@ -207,7 +207,7 @@ struct RankingQuery {
 }
 
 /// Rank performances
-#[utoipa::path(get, path = "/performances/ranking", operation_id = "rank_performances",
+#[utoipa::path(get, path = "/api/v1/performances/ranking", operation_id = "rank_performances",
     tag = "catalogue", params(RankingQuery),
     responses((status = 200, body = List<RankedAnswer>), (status = 304, description = "not modified"),
         (status = 422, description = "`invalid-request`")))]
@@ -249,7 +249,7 @@ fn ranked_answer(rank: u32, ranked: &Ranked) -> RankedAnswer {
 }
 
 /// List the dates of a performance
-#[utoipa::path(get, path = "/performances/{performance_id}/timetables",
+#[utoipa::path(get, path = "/api/v1/performances/{performance_id}/timetables",
     operation_id = "list_timetables", tag = "catalogue",
     params(("performance_id" = PerformanceId, Path)),
     responses((status = 200, body = List<TimetableAnswer>), (status = 304, description = "not modified"),
@@ -271,7 +271,7 @@ async fn timetables(
 }
 
 /// Show a date
-#[utoipa::path(get, path = "/timetables/{timetable_id}", operation_id = "show_timetable",
+#[utoipa::path(get, path = "/api/v1/timetables/{timetable_id}", operation_id = "show_timetable",
     tag = "catalogue", params(("timetable_id" = TimetableId, Path)),
     responses((status = 200, body = TimetableDetail), (status = 304, description = "not modified"),
         (status = 404, description = "`timetable-not-found`")))]

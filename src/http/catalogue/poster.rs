@@ -29,7 +29,7 @@ pub(super) struct PosterQuery {
 /// Show the poster of a performance
 ///
 /// The one that was uploaded last.
-#[utoipa::path(get, path = "/performances/{performance_id}/poster", operation_id = "show_poster",
+#[utoipa::path(get, path = "/api/v1/performances/{performance_id}/poster", operation_id = "show_poster",
     tag = "catalogue", params(("performance_id" = PerformanceId, Path), PosterQuery),
     responses((status = 200, description = "a picture", content_type = "image/*"),
         (status = 304, description = "not modified"), (status = 404, description = "`not-found`")))]
