@@ -522,9 +522,8 @@ async fn heartbeat(app: std::sync::Weak<App>) {
             Ok(events) => metrics::gauge!(telemetry::OUTBOX_EVENTS).set(events as f64),
             Err(error) => tracing::debug!(%error, "the outbox could not be counted"),
         }
-        if !app.node.lane.is_healthy() {
-            app.node.give_up();
-        }
+        // Whether the store refuses or hangs: nobody waits for ever.
+        app.node.give_up();
         if let Err(error) = app
             .store
             .note_alive(app.node.name.clone(), app.clock.now())

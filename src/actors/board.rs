@@ -151,12 +151,6 @@ impl Board {
         self.version.subscribe()
     }
 
-    /// Whether the map has been loaded.
-    #[must_use]
-    pub fn is_loaded(&self) -> bool {
-        !self.state.lock().statuses.is_empty()
-    }
-
     /// How many seats of each section, given as ranges, are available.
     #[must_use]
     pub fn count_ranges(&self, ranges: &[std::ops::Range<u32>]) -> Vec<SeatCounts> {

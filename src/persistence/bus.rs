@@ -29,7 +29,6 @@ const TICKETS: &str = "tickets";
 /// Relays the outbox and issues tickets, until it is dropped.
 #[derive(Debug)]
 pub struct Bus {
-    wake: Arc<Notify>,
     relay: tokio::task::JoinHandle<()>,
 }
 
@@ -39,7 +38,6 @@ impl Bus {
     /// outbox.
     #[must_use]
     pub fn start(store: Store, clock: Clock, ticket_kid: String, wake: Arc<Notify>) -> Self {
-        let waiting = Arc::clone(&wake);
         let relay = tokio::spawn(async move {
             loop {
                 let pause = match relay(&store, &clock, &ticket_kid).await {
@@ -52,16 +50,11 @@ impl Bus {
                 };
                 if pause > 0 {
                     let pause = Duration::from_millis(pause);
-                    let _ = tokio::time::timeout(pause, waiting.notified()).await;
+                    let _ = tokio::time::timeout(pause, wake.notified()).await;
                 }
             }
         });
-        Self { wake, relay }
-    }
-
-    /// Tells the relay that there may be something to publish.
-    pub fn wake(&self) {
-        self.wake.notify_one();
+        Self { relay }
     }
 }
 
