@@ -1,0 +1,116 @@
+//! What the commands of the program do.
+
+use std::sync::Arc;
+
+use super::{App, StartError};
+use crate::config::Config;
+use crate::persistence::Store;
+use crate::persistence::lock::DataLock;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 4_096;
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
+    let address = config.http.listen.clone();
+    let listener = listen(&address)
+        .await
+        .map_err(|source| StartError::Listen {
+            address: address.clone(),
+            source,
+        })?;
+    let local = listener
+        .local_addr()
+        .map_err(|source| StartError::Listen { address, source })?;
+    let admin = (config.admin.email.clone(), config.admin.password.clone());
+    let app = App::open(config).await?;
+    if let (Some(email), Some(password)) = admin {
+        ensure_admin(&app, &email, password.expose()).await?;
+    }
+    if demo {
+        crate::demo::seed(&app, local).await?;
+    }
+    announce(local);
+    let served = crate::http::serve(listener, Arc::clone(&app), terminated()).await;
+    app.shutdown().await;
+    served.map_err(|error| StartError::Other(error.to_string()))
+}
+
+/// Applies the migrations.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn migrate(config: Config) -> Result<(), StartError> {
+    let _lock = DataLock::take(&config.node.data_dir)?;
+    let store = Store::open(&config.store.url, 1, true).await?;
+    store.close().await;
+    Ok(())
+}
+
+/// Makes an admin without a server.
+///
+/// # Errors
+/// [`StartError`]
+pub async fn create_admin(config: Config, email: &str, password: &str) -> Result<(), StartError> {
+    let app = App::open(config).await?;
+    let made = ensure_admin(&app, email, password).await;
+    app.shutdown().await;
+    made
+}
+
+/// Makes an admin; the password counts only for a new account.
+///
+/// # Errors
+/// If the store refuses, or e-mail or password are not acceptable.
+pub async fn ensure_admin(app: &App, email: &str, password: &str) -> Result<(), StartError> {
+    app.accounts
+        .ensure_admin(email, password)
+        .await
+        .map(|_| ())
+        .map_err(|error| StartError::Other(format!("the admin {email}: {error}")))
+}
+
+/// Listens on `address` with a long line: a thousand buyers connect in the same
+/// instant, and whom the kernel turns away tries again only after a second.
+async fn listen(address: &str) -> std::io::Result<tokio::net::TcpListener> {
+    let mut refused = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = match address {
+            std::net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            std::net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// The line that scripts wait for.
+#[allow(
+    clippy::print_stdout,
+    reason = "what the program says to who started it"
+)]
+fn announce(local: std::net::SocketAddr) {
+    println!("listening on http://{local}");
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("draining: answering what is under way, then ending");
+}

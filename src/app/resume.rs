@@ -1,0 +1,49 @@
+//! What is loaded at the start, because it has something to do by itself.
+
+use std::time::Duration;
+
+use super::{App, StartError};
+use crate::actors::board::SeatCounts;
+
+/// How long the start waits for one timetable with live holds.
+const LOAD_MAX: Duration = Duration::from_secs(10);
+
+impl App {
+    /// Has everything loaded that has something to do by itself: holds that
+    /// end, orders that were under way.
+    pub(super) async fn resume(&self) -> Result<(), StartError> {
+        for (timetable, sold, blocked) in self.store.seat_counts().await? {
+            let Some(plan) = self.catalogue.plan(timetable) else {
+                continue;
+            };
+            self.node.boards.open(timetable, || SeatCounts {
+                available: plan.layout.capacity().saturating_sub(sold + blocked),
+                held: 0,
+                sold,
+                blocked,
+            });
+        }
+        for performance in self.catalogue.performances() {
+            for timetable in &performance.timetables {
+                drop(self.node.board(&timetable.plan));
+            }
+        }
+        // One after the other, before anything is served: who asks for their holds
+        // must not be told that there are none.
+        for timetable in self.store.timetables_with_holds().await? {
+            let Some(plan) = self.catalogue.plan(timetable) else {
+                continue;
+            };
+            let mut versions = self.node.board(&plan).versions();
+            self.node.timetables.wake(timetable.0).await;
+            let loaded = versions.wait_for(|version| *version > 0);
+            if tokio::time::timeout(LOAD_MAX, loaded).await.is_err() {
+                tracing::warn!(timetable.id = %timetable, "a timetable with holds takes long to load");
+            }
+        }
+        for user in self.store.accounts_in_doubt().await? {
+            self.node.accounts.wake(user.0).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! What is done again and again while the server runs.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::App;
+use crate::domain::time::Millis;
+use crate::telemetry::{self, SeatMetrics};
+
+/// How often the node notes that it lives, and looks at the system's clock.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How often what nobody uses is looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// How many old idempotency keys are forgotten in one go.
+const KEYS_SWEPT_MAX: u32 = 10_000;
+
+impl App {
+    pub(super) fn start_upkeep(self: &Arc<Self>) {
+        let beat = tokio::spawn(heartbeat(Arc::downgrade(self)));
+        let sweep = tokio::spawn(sweep(Arc::downgrade(self)));
+        self.tasks.lock().extend([beat, sweep]);
+    }
+}
+
+/// Once a second: the clock, the sign of life, the gauges.
+async fn heartbeat(app: Weak<App>) {
+    let seats = SeatMetrics::new();
+    let flush = telemetry::FlushMetrics::new();
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        let Some(app) = app.upgrade() else { return };
+        app.clock.anchor();
+        let counts = app.node.boards.totals();
+        seats.available.set(counts.available);
+        seats.held.set(counts.held);
+        seats.sold.set(counts.sold);
+        seats.blocked.set(counts.blocked);
+        #[allow(clippy::cast_precision_loss, reason = "a metric")]
+        flush.dirty_bytes.set(app.node.lane.dirty_bytes() as f64);
+        app.node.observe();
+        match app.store.outbox_lag().await {
+            #[allow(clippy::cast_precision_loss, reason = "a metric")]
+            Ok(events) => metrics::gauge!(telemetry::OUTBOX_EVENTS).set(events as f64),
+            Err(error) => tracing::debug!(%error, "the outbox could not be counted"),
+        }
+        // Whether the store refuses or hangs: nobody waits for ever.
+        app.node.give_up();
+        if let Err(error) = app
+            .store
+            .note_alive(app.node.name.clone(), app.clock.now())
+            .await
+        {
+            tracing::debug!(%error, "the sign of life could not be written");
+        }
+        if let Err(error) = app.catalogue.flush_views().await {
+            tracing::debug!(%error, "views could not be written");
+        }
+    }
+}
+
+/// Forgets what nobody uses.
+async fn sweep(app: Weak<App>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(app) = app.upgrade() else { return };
+        app.node.sweep();
+        app.rates.holds.sweep();
+        let before = app
+            .clock
+            .now()
+            .plus(Millis(-crate::domain::account::KEY_LIFE.0));
+        if let Err(error) = app.store.forget_keys(before, KEYS_SWEPT_MAX).await {
+            tracing::debug!(%error, "old idempotency keys could not be removed");
+        }
+        if let Err(error) = app.accounts.sweep_sessions().await {
+            tracing::debug!(%error, "old sessions could not be removed");
+        }
+    }
+}
