@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 
 /// How far the system's clock may run ahead of ours before we follow it at
 /// once (the machine slept, or its clock was set).
@@ -38,12 +38,20 @@ impl Clock {
         Timestamp(self.offset_ms.load(Ordering::Relaxed) + self.elapsed_ms())
     }
 
-    /// Follows the system's clock where it is ahead.
-    pub fn anchor(&self) {
-        let ahead = system_ms() - self.now().0;
-        if ahead > STEP_MS {
-            self.offset_ms.fetch_add(ahead, Ordering::Relaxed);
-        }
+    /// Follows the system's clock where it is ahead; see [`Clock::follow`].
+    pub fn anchor(&self) -> Option<Millis> {
+        self.follow(Timestamp(system_ms()))
+    }
+
+    /// Follows a clock that shows `reference` now, where it is ahead. Returns by
+    /// how much this one has jumped: timers that were armed before come so much
+    /// too late, and have to be armed again.
+    pub fn follow(&self, reference: Timestamp) -> Option<Millis> {
+        let ahead = reference.since(self.now());
+        (ahead.0 > STEP_MS).then(|| {
+            self.offset_ms.fetch_add(ahead.0, Ordering::Relaxed);
+            ahead
+        })
     }
 
     /// How long until `at`; zero if it has passed.
@@ -83,5 +91,17 @@ mod tests {
         assert_eq!(clock.now().since(before).0, 60_000);
         clock.anchor();
         assert!(clock.now().since(before).0 >= 60_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_follows_a_clock_that_is_ahead_and_says_by_how_much() {
+        let clock = Clock::system();
+        let before = clock.now();
+        assert_eq!(clock.follow(before.plus(Millis(-5_000))), None);
+        assert_eq!(clock.follow(before.plus(Millis(STEP_MS))), None);
+        assert_eq!(clock.now(), before);
+        let step = Millis(10_000);
+        assert_eq!(clock.follow(before.plus(step)), Some(step));
+        assert_eq!(clock.now(), before.plus(step));
     }
 }

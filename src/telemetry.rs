@@ -38,6 +38,8 @@ pub const FLUSH_FAILURES_TOTAL: &str = "onsale_flush_failures_total";
 pub const DIRTY_BYTES: &str = "onsale_dirty_bytes";
 /// Events that wait to be published.
 pub const OUTBOX_EVENTS: &str = "onsale_outbox_events";
+/// Events behind a hole in the numbers of their entity: for an operator.
+pub const OUTBOX_BEHIND_EVENTS: &str = "onsale_outbox_behind_events";
 /// Attempts to hold seats, by `outcome`.
 pub const HOLDS_TOTAL: &str = "onsale_holds_total";
 /// Attempts to order, by `outcome`.
@@ -135,6 +137,10 @@ fn describe() {
     );
     describe_gauge!(DIRTY_BYTES, "Changes that wait to be written");
     describe_gauge!(OUTBOX_EVENTS, "Events that wait to be published");
+    describe_gauge!(
+        OUTBOX_BEHIND_EVENTS,
+        "Events that can't be published because of a hole in the numbers of their entity"
+    );
     describe_counter!(HOLDS_TOTAL, "Attempts to hold seats");
     describe_counter!(ORDERS_TOTAL, "Attempts to order");
     describe_gauge!(SEATS, "Seats of all loaded timetables");

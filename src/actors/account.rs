@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ractor::ActorRef;
 use uuid::Uuid;
 
-use super::Message;
 use super::host::{Hosted, Needs};
 use super::node::Node;
 use super::purchase;
 use super::shell::Shell;
+use super::{Handle, Message};
 use crate::domain::account::{Account, Command, Event};
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Seq, UserId, shard_of};
@@ -30,6 +30,10 @@ impl Hosted for Account {
             | Command::Void { .. }
             | Command::Balance => Needs::Nothing,
         }
+    }
+
+    fn handle(node: &Node) -> &Handle<Self> {
+        &node.accounts
     }
 
     fn host_key(id: Uuid) -> Uuid {

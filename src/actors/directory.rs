@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorProcessingErr, ActorRef, MessagingErr, SupervisionEvent};
 use tokio::sync::{Mutex, OnceCell, Semaphore};
 use uuid::Uuid;
 
@@ -37,15 +37,42 @@ impl<M: Hosted> Clone for HostRef<M> {
 }
 
 impl<M: Hosted> HostRef<M> {
-    /// Sends a message. To an actor that has failed it is lost, with its reply
-    /// address: the caller learns that the outcome is unknown.
-    pub fn tell(&self, message: Message<M>) {
-        if matches!(message, Message::Ask { .. }) {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The message, if the actor takes none any more, because it was retired or
+    /// has failed: whoever has to be heard looks up its successor.
+    pub fn tell(&self, message: Message<M>) -> Result<(), TooLate<M>> {
+        let is_request = matches!(message, Message::Ask { .. });
+        if is_request {
             self.depth.fetch_add(1, Ordering::Relaxed);
         }
-        if self.actor.cast(message).is_err() {
-            tracing::debug!("a message came too late for its actor");
+        match self.actor.cast(message) {
+            Ok(()) => Ok(()),
+            Err(refused) => {
+                if is_request {
+                    self.depth.fetch_sub(1, Ordering::Relaxed);
+                }
+                match refused {
+                    MessagingErr::SendErr(message) => Err(TooLate(Some(Box::new(message)))),
+                    MessagingErr::ChannelClosed | MessagingErr::InvalidActorType => {
+                        Err(TooLate(None))
+                    }
+                }
+            }
         }
+    }
+
+    /// Takes all places at the door, so that nobody gets in any more; not if
+    /// somebody is in.
+    fn close(&self, permits_max: usize) -> bool {
+        let all = u32::try_from(permits_max).unwrap_or(u32::MAX);
+        let Ok(places) = self.permits.try_acquire_many(all) else {
+            return false;
+        };
+        places.forget();
+        self.permits.close();
+        true
     }
 
     /// How many requests are in its mailbox.
@@ -54,6 +81,9 @@ impl<M: Hosted> HostRef<M> {
         self.depth.load(Ordering::Relaxed)
     }
 }
+
+/// What an actor that has ended did not take.
+pub struct TooLate<M: Hosted>(pub Option<Box<Message<M>>>);
 
 /// The running actors of one kind.
 #[derive(Debug)]
@@ -108,7 +138,8 @@ impl<M: Hosted> Directory<M> {
     /// Tells all running actors.
     pub fn tell_all(&self, message: impl Fn() -> Message<M>) {
         for (_, host) in self.all() {
-            host.tell(message());
+            // One that has just ended has nothing left to be told of.
+            let _ = host.tell(message());
         }
     }
 
@@ -132,6 +163,15 @@ impl<M: Hosted> Directory<M> {
         }
     }
 
+    /// Takes `actor`, which has no entity left, out of the directory: who looks
+    /// it up from now on starts another. `false` if somebody is asking it.
+    pub fn retire(&self, key: Uuid, actor: &ActorRef<Message<M>>) -> bool {
+        let is_it = |_: &Uuid, host: &HostRef<M>| {
+            host.actor.get_id() == actor.get_id() && host.close(self.permits_max)
+        };
+        self.hosts.remove_if(&key, is_it).is_some()
+    }
+
     async fn start(&self, key: Uuid) {
         let _one_at_a_time = self.starting.lock().await;
         if self
@@ -145,7 +185,7 @@ impl<M: Hosted> Directory<M> {
         let depth = Arc::new(AtomicUsize::new(0));
         let started = Actor::spawn_linked(
             None,
-            Host::<M>::new(Arc::clone(node)),
+            Host::<M>::new(Arc::clone(node), key),
             Arc::clone(&depth),
             self.supervisor.get_cell(),
         )

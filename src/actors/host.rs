@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::loader::Entity;
 use super::node::Node;
 use super::shell::{Applied, Pen, Shell};
-use super::{AskError, Message, Request};
+use super::{AskError, Handle, Message, Request};
 use crate::clock::monotonic;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, EntityId, Seq};
@@ -51,6 +51,11 @@ pub trait Hosted:
     /// What must be there for `command` to be taken.
     fn needs(command: &Self::Command) -> Needs;
 
+    /// How the actors of this kind are reached.
+    fn handle(node: &Node) -> &Handle<Self>
+    where
+        Self: Sized;
+
     /// Who runs entity `id`: entities with the same key share an actor.
     fn host_key(id: Uuid) -> Uuid;
 
@@ -83,6 +88,8 @@ pub trait Hosted:
 #[derive(Debug)]
 pub struct Host<M: Hosted> {
     node: Arc<Node>,
+    /// Its place in the directory.
+    key: Uuid,
     metrics: ActorMetrics,
     gate_wait: metrics::Histogram,
     kind: std::marker::PhantomData<fn() -> M>,
@@ -102,14 +109,17 @@ pub struct Entities<M: Hosted> {
     armed: Option<Timestamp>,
     /// How many requests are in the mailbox.
     depth: Arc<AtomicUsize>,
+    /// It is out of the directory: what still comes is for its successor.
+    retired: bool,
 }
 
 impl<M: Hosted> Host<M> {
-    /// A host of `node`.
+    /// A host of `node`, whose place in the directory is `key`.
     #[must_use]
-    pub fn new(node: Arc<Node>) -> Self {
+    pub fn new(node: Arc<Node>, key: Uuid) -> Self {
         Self {
             node,
+            key,
             metrics: ActorMetrics::for_kind(M::KIND.as_str()),
             gate_wait: telemetry::gate_wait("database"),
             kind: std::marker::PhantomData,
@@ -131,6 +141,9 @@ impl<M: Hosted> Host<M> {
         id: Uuid,
         request: Request<M>,
     ) {
+        if state.retired {
+            return self.pass_on(id, Message::Ask { id, request });
+        }
         let lane = &self.node.lane;
         let is_there = match M::needs(&request.command) {
             Needs::Nothing => true,
@@ -290,7 +303,8 @@ impl<M: Hosted> Host<M> {
         shell.durable(upto, |machine| machine.applied(&self.node, &[]));
     }
 
-    fn sweep(&self, state: &mut Entities<M>) {
+    /// Forgets idle entities; without any, ends itself: an actor costs 8 KB.
+    fn sweep(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>) {
         let now = self.node.clock.now();
         let idle_after = M::idle_after(&self.node);
         state.slots.retain(|_, slot| match slot {
@@ -300,13 +314,43 @@ impl<M: Hosted> Host<M> {
                 recent || !shell.is_clean() || !shell.machine.is_idle()
             }
         });
+        // What was discarded is remembered by this actor only.
+        if state.slots.is_empty()
+            && state.discarded.is_empty()
+            && M::handle(&self.node).directory().retire(self.key, myself)
+        {
+            state.retired = true;
+            // Not `stop`: what is in the mailbox is passed on, and what comes
+            // later is given back to its sender. It fails only if it has ended.
+            let _ = myself.drain();
+        }
+    }
+
+    /// Has a message reach the actor that has taken this one's place. Only
+    /// continuations and wake-ups get here, whose number is bounded: a client's
+    /// request would hold a place at the door, and keep this one from retiring.
+    fn pass_on(&self, id: Uuid, message: Message<M>) {
+        let node = Arc::clone(&self.node);
+        tokio::spawn(async move { M::handle(&node).deliver(id, message).await });
+    }
+
+    fn wake(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>, id: Uuid) {
+        if state.retired {
+            self.pass_on(id, Message::Wake { id });
+        } else if !state.slots.contains_key(&id) {
+            self.load(myself, state, id, None);
+        }
     }
 
     fn tick(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>, of: Timestamp) {
         // A timer that an earlier one has replaced.
-        if state.armed != Some(of) {
-            return;
+        if state.armed == Some(of) {
+            self.rearm(myself, state);
         }
+    }
+
+    /// Does what is due, and sets the timer for what is due next.
+    fn rearm(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>) {
         state.armed = None;
         let now = self.node.clock.now();
         self.each_alive(myself, state, |shell| shell.catch_up(now));
@@ -352,6 +396,7 @@ impl<M: Hosted> Actor for Host<M> {
             discarded: HashMap::default(),
             armed: None,
             depth,
+            retired: false,
         })
     }
 
@@ -380,7 +425,8 @@ impl<M: Hosted> Actor for Host<M> {
                 }
             }
             Message::Tick { of } => self.tick(&myself, state, of),
-            Message::Sweep => self.sweep(state),
+            Message::Rearm => self.rearm(&myself, state),
+            Message::Sweep => self.sweep(&myself, state),
             Message::GiveUp => {
                 for slot in state.slots.values_mut() {
                     if let Slot::Alive(shell) = slot {
@@ -393,11 +439,7 @@ impl<M: Hosted> Actor for Host<M> {
                     shell.machine.replan(&self.node);
                 }
             }
-            Message::Wake { id } => {
-                if !state.slots.contains_key(&id) {
-                    self.load(&myself, state, id, None);
-                }
-            }
+            Message::Wake { id } => self.wake(&myself, state, id),
         }
         self.metrics.messages.increment(1);
         self.metrics

@@ -28,9 +28,10 @@ pub mod timetable;
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, oneshot};
 use uuid::Uuid;
 
+use self::directory::TooLate;
 use crate::domain::ids::{Activation, Seq};
 use crate::persistence::batch::Persisted;
 
@@ -105,6 +106,8 @@ pub enum Message<M: host::Hosted> {
     },
     /// Forget what nobody has used for a while.
     Sweep,
+    /// The clock has jumped: deadlines are nearer than the timer was told.
+    Rearm,
     /// Give up replies that have waited for too long.
     GiveUp,
     /// The catalogue's part of an entity has changed.
@@ -146,12 +149,19 @@ impl<M: host::Hosted> Handle<M> {
     /// # Errors
     /// [`AskError`]
     pub async fn ask(&self, id: Uuid, command: M::Command) -> Result<Outcome<M>, AskError> {
-        let host = self.directory.host(id).await;
-        let Ok(permit) = Arc::clone(&host.permits).try_acquire_owned() else {
-            crate::telemetry::shed(M::KIND.as_str());
-            return Err(AskError::Overloaded);
+        let (host, permit) = loop {
+            let host = self.directory.host(id).await;
+            match Arc::clone(&host.permits).try_acquire_owned() {
+                Ok(permit) => break (host, permit),
+                // Retired since it was looked up.
+                Err(TryAcquireError::Closed) => {}
+                Err(TryAcquireError::NoPermits) => {
+                    crate::telemetry::shed(M::KIND.as_str());
+                    return Err(AskError::Overloaded);
+                }
+            }
         };
-        self.send(&host, id, command, Some(permit)).await
+        self.send(host, id, command, Some(permit)).await
     }
 
     /// Asks entity `id` to go on with something that was begun: never refused.
@@ -160,18 +170,19 @@ impl<M: host::Hosted> Handle<M> {
     /// [`AskError`], but not [`AskError::Overloaded`].
     pub async fn resume(&self, id: Uuid, command: M::Command) -> Result<Outcome<M>, AskError> {
         let host = self.directory.host(id).await;
-        self.send(&host, id, command, None).await
+        self.send(host, id, command, None).await
     }
 
     /// Has entity `id` loaded, because it has something to do by itself.
     pub async fn wake(&self, id: Uuid) {
-        self.directory.host(id).await.tell(Message::Wake { id });
+        self.deliver(id, Message::Wake { id }).await;
     }
 
     /// Tells entity `id`, if it is in memory, that its catalogue entry changed.
     pub fn replan(&self, id: Uuid) {
         if let Some(host) = self.directory.running(id) {
-            host.tell(Message::Replan { id });
+            // One that has just ended has no entity to be told of.
+            let _ = host.tell(Message::Replan { id });
         }
     }
 
@@ -181,22 +192,47 @@ impl<M: host::Hosted> Handle<M> {
         &self.directory
     }
 
+    /// Sends a message to whichever actor runs entity `id`: one that was retired
+    /// on the way gives it back.
+    pub async fn deliver(&self, id: Uuid, message: Message<M>) {
+        let host = self.directory.host(id).await;
+        self.deliver_by(host, id, message).await;
+    }
+
+    async fn deliver_by(&self, host: directory::HostRef<M>, id: Uuid, message: Message<M>) {
+        let (mut host, mut message) = (host, message);
+        loop {
+            match host.tell(message) {
+                Ok(()) => return,
+                Err(TooLate(Some(back))) => {
+                    message = *back;
+                    host = self.directory.host(id).await;
+                }
+                // Lost with its reply address: the caller learns that the outcome
+                // is unknown.
+                Err(TooLate(None)) => {
+                    tracing::debug!("a message was lost with its actor");
+                    return;
+                }
+            }
+        }
+    }
+
     async fn send(
         &self,
-        host: &directory::HostRef<M>,
+        host: directory::HostRef<M>,
         id: Uuid,
         command: M::Command,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Result<Outcome<M>, AskError> {
         let (reply, answer) = oneshot::channel();
-        host.tell(Message::Ask {
-            id,
-            request: Request {
-                command,
-                reply,
-                permit,
-            },
-        });
+        let request = Request {
+            command,
+            reply,
+            permit,
+        };
+        self.deliver_by(host, id, Message::Ask { id, request })
+            .await;
         // No deadline of its own, which would be a timer for each request: the
         // host gives up what waits for too long, and a client's request has the
         // edge's deadline.

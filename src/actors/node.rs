@@ -155,6 +155,13 @@ impl Node {
         self.accounts.directory().tell_all(|| Message::Sweep);
     }
 
+    /// Has all actors look at their deadlines again, because the clock has
+    /// jumped.
+    pub fn rearm(&self) {
+        self.timetables.directory().tell_all(|| Message::Rearm);
+        self.accounts.directory().tell_all(|| Message::Rearm);
+    }
+
     /// Has all actors give up replies that have waited for too long.
     pub fn give_up(&self) {
         self.timetables.directory().tell_all(|| Message::GiveUp);

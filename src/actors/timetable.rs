@@ -5,11 +5,11 @@ use std::sync::Arc;
 use ractor::ActorRef;
 use uuid::Uuid;
 
-use super::Message;
 use super::host::{Hosted, Needs};
 use super::loader::read_timetable;
 use super::node::Node;
 use super::shell::Shell;
+use super::{Handle, Message};
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Seq, TimetableId};
 use crate::domain::time::{Millis, Timestamp};
@@ -35,6 +35,10 @@ impl Hosted for Timetable {
             | Command::Resolve { .. }
             | Command::Abort { .. } => Needs::Nothing,
         }
+    }
+
+    fn handle(node: &Node) -> &Handle<Self> {
+        &node.timetables
     }
 
     fn host_key(id: Uuid) -> Uuid {

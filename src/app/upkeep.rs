@@ -31,7 +31,13 @@ async fn heartbeat(app: Weak<App>) {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         let Some(app) = app.upgrade() else { return };
-        app.clock.anchor();
+        if let Some(step) = app.clock.anchor() {
+            tracing::warn!(
+                step_ms = step.0,
+                "the system's clock is ahead, following it"
+            );
+            app.node.rearm();
+        }
         let counts = app.node.boards.totals();
         seats.available.set(counts.available);
         seats.held.set(counts.held);

@@ -112,6 +112,11 @@ impl TestServer {
         Self::start_in(folder, |_| {}).await
     }
 
+    /// What runs behind the HTTP server.
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
     pub(crate) fn base(&self) -> &str {
         &self.base
     }

@@ -30,5 +30,6 @@ mod seats;
 mod seats_live;
 mod storm;
 mod tickets;
+mod upkeep;
 mod wallet;
 mod wishes;

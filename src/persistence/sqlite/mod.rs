@@ -212,6 +212,10 @@ pub(crate) fn classify(error: &dyn sqlx::error::DatabaseError) -> Option<StoreEr
     const BUSY: u32 = 5;
     const LOCKED: u32 = 6;
     const NOMEM: u32 = 7;
+    // The file, its folder or the whole file system was made read-only, or the
+    // WAL index can't be opened for writing: for an administrator to mend, and
+    // then the same call goes through.
+    const READONLY: u32 = 8;
     const IOERR: u32 = 10;
     const FULL: u32 = 13;
     const CANTOPEN: u32 = 14;
@@ -222,7 +226,7 @@ pub(crate) fn classify(error: &dyn sqlx::error::DatabaseError) -> Option<StoreEr
     let extended: u32 = error.code()?.parse().ok()?;
     let own = || sqlx::Error::Protocol(error.message().to_owned());
     match (extended & 0xff, extended) {
-        (BUSY | LOCKED | NOMEM | FULL | CANTOPEN, _) | (_, IOERR_SHMSIZE) => {
+        (BUSY | LOCKED | NOMEM | READONLY | FULL | CANTOPEN, _) | (_, IOERR_SHMSIZE) => {
             Some(StoreError::Unavailable(own()))
         }
         (IOERR, _) => Some(StoreError::Broken(own())),
@@ -236,5 +240,40 @@ pub(crate) fn classify(error: &dyn sqlx::error::DatabaseError) -> Option<StoreEr
             Some(StoreError::Constraint { constraint })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_was_made_read_only_is_unavailable_and_no_defect() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("it.db").display());
+        let store = SqliteStore::open(&url, 1, true).await.unwrap();
+        let write = async || {
+            store
+                .transaction(|connection| {
+                    Box::pin(async move {
+                        sqlx::query("UPDATE shard SET epoch = epoch")
+                            .execute(connection)
+                            .await?;
+                        Ok(())
+                    })
+                })
+                .await
+        };
+        // Answered with SQLITE_READONLY, like a file system that turned read-only.
+        let set = async |on: &'static str| {
+            let mut writer = store.writer.lock().await;
+            sqlx::query(on).execute(&mut *writer).await.unwrap();
+        };
+        set("PRAGMA query_only = ON").await;
+        let error = write().await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        // The same call goes through when it was mended.
+        set("PRAGMA query_only = OFF").await;
+        write().await.unwrap();
     }
 }

@@ -11,6 +11,9 @@ use super::commit::{hex, json};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 
+/// Where an event stands in the outbox: entity, topic, number.
+pub type Place = (Uuid, String, u64);
+
 /// A published event.
 #[derive(Clone, Debug)]
 pub struct Envelope {
@@ -48,16 +51,26 @@ pub struct NewTicket {
 }
 
 impl SqliteStore {
-    /// The oldest unpublished events, in order per entity and topic.
+    /// The first unpublished events behind `after` (`None`: of all), by entity,
+    /// topic and number.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn unpublished(&self, limit: u32) -> Result<Vec<Envelope>, StoreError> {
+    pub async fn unpublished(
+        &self,
+        after: Option<&Place>,
+        limit: u32,
+    ) -> Result<Vec<Envelope>, StoreError> {
+        let (entity, topic, event_seq) = after.cloned().unwrap_or_default();
         let rows = sqlx::query(
             "SELECT entity, topic, event_seq, event_id, type, version, at, payload FROM outbox \
-             WHERE published_at IS NULL ORDER BY entity, topic, event_seq LIMIT ?1",
+             WHERE published_at IS NULL AND (entity, topic, event_seq) > (?2, ?3, ?4) \
+             ORDER BY entity, topic, event_seq LIMIT ?1",
         )
         .bind(limit)
+        .bind(entity)
+        .bind(topic)
+        .bind(event_seq.cast_signed())
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(envelope).collect()
@@ -109,7 +122,7 @@ impl SqliteStore {
     /// Issues tickets for those of `events` that are next for the consumer, in
     /// one transaction with its marks: a repeated event is dropped, one behind
     /// a gap is left for later. A ticket is made only while its order owns the
-    /// seat, and only once. Returns how many events were taken or dropped.
+    /// seat, and only once. Tells of each event whether it was taken or dropped.
     ///
     /// # Errors
     /// If the store can't be written; nothing was issued then.
@@ -119,20 +132,17 @@ impl SqliteStore {
         events: Vec<(Envelope, Vec<NewTicket>)>,
         kid: String,
         now: Timestamp,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Vec<bool>, StoreError> {
         self.transaction(move |connection| {
             Box::pin(async move {
                 let mut marks = marks(connection, consumer, &events).await?;
                 let mut tickets = Vec::new();
-                let mut taken = 0;
+                let mut taken = Vec::with_capacity(events.len());
                 for (event, wanted) in &events {
                     let mark = marks
                         .entry((event.entity, event.topic.clone()))
                         .or_default();
-                    if event.event_seq > *mark + 1 {
-                        continue;
-                    }
-                    taken += 1;
+                    taken.push(event.event_seq <= *mark + 1);
                     if event.event_seq == *mark + 1 {
                         *mark += 1;
                         tickets.extend(wanted);

@@ -366,7 +366,7 @@ impl World {
 
     /// The bus: issues tickets and marks the events as published.
     async fn publish(&self) {
-        let events = self.store.unpublished(100).await.unwrap();
+        let events = self.store.unpublished(None, 100).await.unwrap();
         let mut wanted = Vec::new();
         for event in &events {
             let payload: serde_json::Value = serde_json::from_str(&event.payload).unwrap();
