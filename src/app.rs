@@ -172,7 +172,7 @@ impl App {
     /// Call it after the HTTP server has drained.
     pub async fn shutdown(&self) {
         self.shutdown.send_replace(true);
-        if tokio::time::timeout(FLUSH_MAX, self.node.lane.drained())
+        if tokio::time::timeout(FLUSH_MAX, self.node.lanes.drained())
             .await
             .is_err()
         {
@@ -183,7 +183,7 @@ impl App {
         self.node.timetables.directory().stop().await;
         self.node.accounts.directory().stop().await;
         // What was still in the mailboxes.
-        if tokio::time::timeout(FLUSH_MAX, self.node.lane.drained())
+        if tokio::time::timeout(FLUSH_MAX, self.node.lanes.drained())
             .await
             .is_err()
         {
@@ -206,10 +206,10 @@ impl App {
         if *self.shutdown.borrow() {
             reasons.push("draining".to_owned());
         }
-        if !self.node.lane.is_healthy() {
+        if !self.node.lanes.are_healthy() {
             reasons.push("the store is unavailable".to_owned());
         }
-        if !self.node.lane.has_room() {
+        if !self.node.lanes.have_room() {
             reasons.push("too much waits to be written".to_owned());
         }
         reasons

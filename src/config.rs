@@ -25,6 +25,8 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 pub const DEFAULT_FILE: &str = "config.toml";
 
 const ENV_PREFIX: &str = "ONSALE_";
+/// How many write lanes Postgres gets where none are named.
+const POSTGRES_LANES: usize = 4;
 /// Below so many characters a secret can be guessed.
 const SECRET_CHARS_ADVISED: usize = 32;
 
@@ -96,6 +98,19 @@ pub struct Store {
     pub lanes: u32,
     pub dirty_bytes_max: u64,
     pub batch_rows_max: u32,
+}
+
+impl Store {
+    /// How many write lanes there are: `lanes`, or what suits the store.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        let is_server = self.url.starts_with("postgres");
+        match self.lanes {
+            0 if is_server => POSTGRES_LANES,
+            0 => 1,
+            lanes => lanes as usize,
+        }
+    }
 }
 
 /// `[durability]`
@@ -263,6 +278,16 @@ pub enum ConfigError {
         /// The file or the variable that it came from.
         origin: String,
     },
+    /// Settings that are each allowed, but not together.
+    #[error("{key} = {value}: allowed is {allowed}")]
+    Together {
+        /// The key, with its section.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// What it may be, and why.
+        allowed: &'static str,
+    },
 }
 
 impl Default for Config {
@@ -371,8 +396,21 @@ impl Config {
             .and_then(config::Config::try_deserialize)
             .map_err(impossible)?;
         config.admin = admin;
+        config.check()?;
         warnings.extend(config.advice());
         Ok((config, warnings))
+    }
+
+    /// What single rules can't tell: settings that don't go together.
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.store.lanes > 1 && self.store.url.starts_with("sqlite:") {
+            return Err(ConfigError::Together {
+                key: "store.lanes",
+                value: self.store.lanes.to_string(),
+                allowed: "0 or 1 on SQLite, which has one writer",
+            });
+        }
+        Ok(())
     }
 
     /// What is allowed but unwise.

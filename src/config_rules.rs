@@ -73,7 +73,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ),
     ("store.migrate", Rule::Boolean),
     ("store.readers", from_to(1, 256)),
-    ("store.lanes", from_to(1, 1)),
+    ("store.lanes", from_to(0, 64)),
     ("store.dirty_bytes_max", from_to(1 << 20, 1 << 40)),
     ("store.batch_rows_max", from_to(1, 10_000)),
     (

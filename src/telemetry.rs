@@ -28,11 +28,11 @@ pub const ACTOR_RESTARTS_TOTAL: &str = "onsale_actor_restarts_total";
 pub const ENTITIES_QUARANTINED: &str = "onsale_entities_quarantined";
 /// Time a finished reply waited until it was as durable as its `tier`.
 pub const GATE_WAIT_SECONDS: &str = "onsale_gate_wait_seconds";
-/// Time a write lane took for one transaction.
+/// Time a write lane took for one batch, by `tier` and `lane`.
 pub const FLUSH_SECONDS: &str = "onsale_flush_seconds";
-/// Rows that one transaction of a write lane wrote.
+/// Rows that one batch of a write lane wrote, by `tier` and `lane`.
 pub const FLUSH_ROWS: &str = "onsale_flush_rows";
-/// Transactions of a write lane that failed, by `class` of the error.
+/// Batches of a write lane that failed, by `tier` and `class` of the error.
 pub const FLUSH_FAILURES_TOTAL: &str = "onsale_flush_failures_total";
 /// Changes that wait to be written.
 pub const DIRTY_BYTES: &str = "onsale_dirty_bytes";
@@ -126,7 +126,7 @@ fn describe() {
         GATE_WAIT_SECONDS,
         "Time a finished reply waited until it was durable"
     );
-    describe_histogram!(FLUSH_SECONDS, "Time a write lane took for one transaction");
+    describe_histogram!(FLUSH_SECONDS, "Time a write lane took for one batch");
     describe_histogram!(
         FLUSH_ROWS,
         "Rows that one transaction of a write lane wrote"
@@ -236,39 +236,45 @@ pub fn gate_wait(tier: &'static str) -> Histogram {
     histogram!(GATE_WAIT_SECONDS, "tier" => tier)
 }
 
-/// What is measured of the write lanes.
+/// What is measured of a write lane.
 #[derive(Clone, Debug)]
 pub struct FlushMetrics {
-    /// Time of one transaction, in seconds.
-    pub seconds: Histogram,
-    /// Rows of one transaction.
-    pub rows: Histogram,
-    /// Changes that wait to be written, in bytes.
-    pub dirty_bytes: Gauge,
+    tier: &'static str,
+    seconds: Histogram,
+    rows: Histogram,
 }
 
 impl FlushMetrics {
-    /// Those of all lanes.
+    /// Those of lane `number` of a tier.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn of_lane(tier: &'static str, number: usize) -> Self {
         recorder();
+        let lane = number.to_string();
         Self {
-            seconds: histogram!(FLUSH_SECONDS),
-            rows: histogram!(FLUSH_ROWS),
-            dirty_bytes: gauge!(DIRTY_BYTES),
+            tier,
+            seconds: histogram!(FLUSH_SECONDS, "tier" => tier, "lane" => lane.clone()),
+            rows: histogram!(FLUSH_ROWS, "tier" => tier, "lane" => lane),
         }
     }
 
-    /// Counts a failed transaction, by the class of its error.
+    /// A write of so many rows took so long.
+    pub fn flushed(&self, took: Duration, rows: usize) {
+        self.seconds.record(took.as_secs_f64());
+        #[allow(clippy::cast_precision_loss, reason = "a metric")]
+        self.rows.record(rows as f64);
+    }
+
+    /// Counts a failed write, by the class of its error.
     pub fn failed(&self, class: &'static str) {
-        counter!(FLUSH_FAILURES_TOTAL, "class" => class).increment(1);
+        counter!(FLUSH_FAILURES_TOTAL, "tier" => self.tier, "class" => class).increment(1);
     }
 }
 
-impl Default for FlushMetrics {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Changes that wait to be written to the database, in bytes.
+pub fn dirty_bytes(bytes: usize) {
+    recorder();
+    #[allow(clippy::cast_precision_loss, reason = "a metric")]
+    gauge!(DIRTY_BYTES).set(bytes as f64);
 }
 
 /// How an attempt ended, counted by outcome. Outcomes are few and fixed:
@@ -447,7 +453,7 @@ mod tests {
         assert!(recorder().is_some());
         ActorMetrics::for_kind("test-kind").messages.increment(3);
         gate_wait("test-tier").record(0.003);
-        FlushMetrics::new().rows.record(100.0);
+        FlushMetrics::of_lane("test-tier", 3).flushed(Duration::from_millis(2), 100);
         Outcomes::of_holds().refused("seat-unavailable");
         let endpoint = EndpointMetrics::default();
         for _ in 0..2 {
@@ -462,7 +468,7 @@ mod tests {
         for line in [
             "onsale_actor_messages_total{kind=\"test-kind\"} 3",
             "onsale_gate_wait_seconds_bucket{tier=\"test-tier\",le=\"0.005\"} 1",
-            "onsale_flush_rows_bucket{le=\"128\"}",
+            "onsale_flush_rows_bucket{tier=\"test-tier\",lane=\"3\",le=\"128\"} 1",
             "onsale_holds_total{outcome=\"seat-unavailable\"}",
             "onsale_http_requests_total{route=\"/test/{id}\",method=\"POST\",status=\"201\"} 2",
             "onsale_http_request_seconds_count{route=\"/test/{id}\",method=\"POST\"} 2",

@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::loader::Entity;
 use super::node::Node;
-use super::shell::{Applied, Pen, Shell};
+use super::shell::{Applied, GateWait, Pen, Shell};
 use super::{AskError, Handle, Message, Request};
 use crate::clock::monotonic;
 use crate::domain::decision::Tier;
-use crate::domain::ids::{Activation, EntityId, Seq};
+use crate::domain::ids::{Activation, EntityId, Seq, shard_of};
 use crate::domain::invariant::Invariant;
 use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::batch::Persisted;
@@ -91,7 +91,7 @@ pub struct Host<M: Hosted> {
     /// Its place in the directory.
     key: Uuid,
     metrics: ActorMetrics,
-    gate_wait: metrics::Histogram,
+    gate_wait: GateWait,
     kind: std::marker::PhantomData<fn() -> M>,
 }
 
@@ -121,14 +121,14 @@ impl<M: Hosted> Host<M> {
             node,
             key,
             metrics: ActorMetrics::for_kind(M::KIND.as_str()),
-            gate_wait: telemetry::gate_wait("database"),
+            gate_wait: GateWait::new(),
             kind: std::marker::PhantomData,
         }
     }
 
-    fn pen(&self, myself: &ActorRef<Message<M>>) -> Pen {
+    fn pen(&self, myself: &ActorRef<Message<M>>, entity: EntityId) -> Pen {
         Pen {
-            lane: self.node.lane.clone(),
+            lane: self.node.lanes.of(entity.shard()).lane.clone(),
             sink: Arc::new(Mailbox(myself.clone())),
             gate_wait: self.gate_wait.clone(),
         }
@@ -144,13 +144,7 @@ impl<M: Hosted> Host<M> {
         if state.retired {
             return self.pass_on(id, Message::Ask { id, request });
         }
-        let lane = &self.node.lane;
-        let is_there = match M::needs(&request.command) {
-            Needs::Nothing => true,
-            Needs::Room => lane.has_room(),
-            Needs::Store => lane.has_room() && lane.is_healthy(),
-        };
-        if !is_there {
+        if !self.has(id, M::needs(&request.command)) {
             return refuse(request, AskError::StoreUnavailable);
         }
         match state.slots.get_mut(&id) {
@@ -179,6 +173,17 @@ impl<M: Hosted> Host<M> {
             }
             Some(Slot::Loading(_)) => refuse(request, AskError::Overloaded),
             None => self.load(myself, state, id, Some(request)),
+        }
+    }
+
+    /// Whether what a command on entity `id` needs is there.
+    fn has(&self, id: Uuid, needs: Needs) -> bool {
+        let lanes = &self.node.lanes;
+        let lane = || lanes.of(shard_of(id));
+        match needs {
+            Needs::Nothing => true,
+            Needs::Room => lanes.has_room(lane()),
+            Needs::Store => lanes.has_room(lane()) && lane().is_healthy(),
         }
     }
 
@@ -233,7 +238,7 @@ impl<M: Hosted> Host<M> {
             stamp,
             last_event_seq,
         } = *entity;
-        let pen = self.pen(myself);
+        let pen = self.pen(myself, address);
         let mut shell = Box::new(Shell::new(
             machine,
             address,
@@ -293,14 +298,20 @@ impl<M: Hosted> Host<M> {
         }
     }
 
-    fn durable(&self, state: &mut Entities<M>, id: Uuid, activation: Activation, upto: Seq) {
+    fn durable(
+        &self,
+        state: &mut Entities<M>,
+        id: Uuid,
+        activation: Activation,
+        (tier, upto): (Tier, Seq),
+    ) {
         let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) else {
             return;
         };
         if shell.activation() != activation {
             return;
         }
-        shell.durable(upto, |machine| machine.applied(&self.node, &[]));
+        shell.durable(tier, upto, |machine| machine.applied(&self.node, &[]));
     }
 
     /// Forgets idle entities; without any, ends itself: an actor costs 8 KB.
@@ -416,8 +427,9 @@ impl<M: Hosted> Actor for Host<M> {
             Message::Durable {
                 id,
                 activation,
+                tier,
                 upto,
-            } => self.durable(state, id, activation, upto),
+            } => self.durable(state, id, activation, (tier, upto)),
             Message::Discard { id, activation } => {
                 let is_it = |slot: &Slot<M>| matches!(slot, Slot::Alive(shell) if shell.activation() == activation);
                 if state.slots.get(&id).is_some_and(is_it) {
@@ -466,11 +478,12 @@ fn refuse<M: Persisted>(request: Request<M>, error: AskError) {
 struct Mailbox<M: Hosted>(ActorRef<Message<M>>);
 
 impl<M: Hosted> super::lane::Sink for Mailbox<M> {
-    fn durable(&self, entity: EntityId, activation: Activation, upto: Seq) {
+    fn durable(&self, entity: EntityId, activation: Activation, tier: Tier, upto: Seq) {
         // A host that is gone has nobody waiting.
         let _ = self.0.cast(Message::Durable {
             id: entity.id,
             activation,
+            tier,
             upto,
         });
     }

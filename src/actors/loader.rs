@@ -69,7 +69,7 @@ pub async fn read_accounts(node: Arc<Node>, mut line: mpsc::Receiver<WantedAccou
     while line.recv_many(&mut wanted, ACCOUNTS_READ_MAX).await > 0 {
         let mut users = Vec::with_capacity(wanted.len());
         for one in &wanted {
-            node.lane.settled(EntityId::from(one.user)).await;
+            node.lanes.settled(EntityId::from(one.user)).await;
             users.push(one.user);
         }
         let now = node.clock.now();
@@ -102,7 +102,7 @@ pub async fn read_timetable(node: Arc<Node>, id: TimetableId, host: ActorRef<Mes
 }
 
 async fn timetable(node: Arc<Node>, id: TimetableId) -> Option<Box<Entity<Timetable>>> {
-    node.lane.settled(EntityId::from(id)).await;
+    node.lanes.settled(EntityId::from(id)).await;
     let plan = node.catalogue.plan(id)?;
     let stored = retried(|| node.store.load_timetable(id)).await;
     match stored {

@@ -4,8 +4,8 @@
 //!   await.
 //! * [`shell`]: one entity in it: decide, apply, hand over to the lane, park
 //!   the reply in the [`gate`].
-//! * [`lane`]: the write lane, which takes all that waits and commits it as
-//!   one.
+//! * [`lane`]: a write lane, which takes all that waits and writes it as one;
+//!   [`sql_lane`]: the one to the database; [`lanes`]: all of a node's.
 //! * [`directory`]: which entity runs where; starts hosts and supervises them.
 //! * [`loader`]: reads entities back from the store.
 //! * [`board`]: the published seat map of a timetable, for readers.
@@ -20,10 +20,12 @@ pub mod directory;
 pub mod gate;
 pub mod host;
 pub mod lane;
+pub mod lanes;
 pub mod loader;
 pub mod node;
 pub mod purchase;
 pub mod shell;
+pub mod sql_lane;
 pub mod timetable;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, oneshot};
 use uuid::Uuid;
 
 use self::directory::TooLate;
+use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, Seq};
 use crate::persistence::batch::Persisted;
 
@@ -83,12 +86,14 @@ pub enum Message<M: host::Hosted> {
         /// Its state; `None` if it could not be read.
         loaded: Option<Box<loader::Entity<M>>>,
     },
-    /// All decisions of an entity up to `upto` are in the database.
+    /// All decisions of an entity up to `upto` are as durable as `tier` says.
     Durable {
         /// Which entity.
         id: Uuid,
         /// Of which of its lives.
         activation: Activation,
+        /// Where they are.
+        tier: Tier,
         /// Up to here.
         upto: Seq,
     },

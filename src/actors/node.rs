@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::board::{Board, Boards, SeatCounts};
 use super::directory::Directory;
 use super::host::Hosted;
-use super::lane::Lane;
+use super::lanes::Lanes;
 use super::loader::AccountLoader;
 use super::{Handle, Message};
 use crate::catalogue::Catalogue;
@@ -129,7 +129,7 @@ pub struct Node {
     /// What is sold.
     pub catalogue: Arc<Catalogue>,
     /// Where decisions are written.
-    pub lane: Lane,
+    pub lanes: Lanes,
     /// Which shards are its own.
     pub ownership: Ownership,
     /// The last sign of life of the owner before; `None` at the first start.

@@ -14,16 +14,51 @@ use crate::domain::decision::{Machine, Tier, catch_up, step};
 use crate::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp};
 use crate::domain::time::Timestamp;
 use crate::persistence::batch::{Contribution, Persisted};
+use crate::telemetry;
 
 /// What an entity writes with.
 #[derive(Clone)]
 pub struct Pen {
     /// Where it writes.
-    pub lane: Lane,
+    pub lane: Lane<Contribution>,
     /// Who is told that it is written.
     pub sink: Arc<dyn Sink>,
     /// How long replies waited for it.
-    pub gate_wait: metrics::Histogram,
+    pub gate_wait: GateWait,
+}
+
+/// How long replies waited in the gate, by their tier.
+#[derive(Clone, Debug)]
+pub struct GateWait {
+    checkpoint: metrics::Histogram,
+    database: metrics::Histogram,
+}
+
+impl GateWait {
+    /// Of all entities.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            checkpoint: telemetry::gate_wait("checkpoint"),
+            database: telemetry::gate_wait("database"),
+        }
+    }
+
+    fn record<M: Persisted>(&self, parked: &Parked<M>) {
+        let histogram = match parked.tier {
+            // What is of this tier never waits.
+            Tier::Memory => return,
+            Tier::Checkpoint => &self.checkpoint,
+            Tier::Database => &self.database,
+        };
+        histogram.record(parked.since.elapsed().as_secs_f64());
+    }
+}
+
+impl Default for GateWait {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl std::fmt::Debug for Pen {
@@ -40,6 +75,7 @@ struct Parked<M: Persisted> {
     to: tokio::sync::oneshot::Sender<Result<Outcome<M>, AskError>>,
     _permit: Option<tokio::sync::OwnedSemaphorePermit>,
     since: tokio::time::Instant,
+    tier: Tier,
 }
 
 /// The events of one run, for whoever follows the entity.
@@ -59,7 +95,7 @@ pub struct Shell<M: Persisted> {
     last_event_seq: u64,
     gate: Gate<Parked<M>>,
     pen: Pen,
-    gate_wait: metrics::Histogram,
+    gate_wait: GateWait,
     /// When it was last asked.
     pub used_at: Timestamp,
 }
@@ -144,6 +180,7 @@ impl<M: Persisted> Shell<M> {
             to: reply,
             _permit: permit,
             since: monotonic(),
+            tier,
         };
         if let Some(leaving) = self.gate.pass(tier, self.seq, parked) {
             leave(leaving);
@@ -173,13 +210,16 @@ impl<M: Persisted> Shell<M> {
         self.submit(now, before, false, &adopted);
     }
 
-    /// All decisions up to `upto` are in the database. `publish` runs before
-    /// the replies leave.
-    pub fn durable(&mut self, upto: Seq, publish: impl FnOnce(&mut M)) {
-        self.machine.settle(upto);
-        publish(&mut self.machine);
-        for parked in self.gate.open(upto) {
-            self.gate_wait.record(parked.since.elapsed().as_secs_f64());
+    /// All decisions up to `upto` are as durable as `tier` says. `publish` runs
+    /// before the replies leave, if there is something new to show: only what
+    /// is in the database settles anything.
+    pub fn durable(&mut self, tier: Tier, upto: Seq, publish: impl FnOnce(&mut M)) {
+        if tier == Tier::Database {
+            self.machine.settle(upto);
+            publish(&mut self.machine);
+        }
+        for parked in self.gate.open(tier, upto) {
+            self.gate_wait.record(&parked);
             leave(parked);
         }
     }
@@ -224,6 +264,11 @@ impl<M: Persisted> Shell<M> {
         };
         self.pen.lane.submit(decided, &self.pen.sink, record);
         self.submitted = after;
+        #[cfg(feature = "sabotage")]
+        if std::env::var("ONSALE_SABOTAGE").as_deref() == Ok("ack-before-commit") {
+            let (sink, entity) = (&self.pen.sink, self.entity);
+            sink.durable(entity, after.activation, Tier::Database, after.seq);
+        }
     }
 }
 

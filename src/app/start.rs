@@ -11,7 +11,7 @@ use super::StartError;
 use crate::actors::Handle;
 use crate::actors::board::Boards;
 use crate::actors::directory::{Directory, Supervisor};
-use crate::actors::lane::{self, Lane};
+use crate::actors::lanes::{self, Lanes};
 use crate::actors::loader::{AccountLoader, read_accounts};
 use crate::actors::node::{HoldIndex, Node, Options, Ownership};
 use crate::catalogue::Catalogue;
@@ -52,11 +52,12 @@ pub(super) async fn node(
         node.incarnation = claim.incarnation,
         "took all shards"
     );
-    let lane_options = lane::Options {
+    let lane_options = lanes::Options {
+        lanes: config.store.lanes(),
         batch_rows_max: config.store.batch_rows_max as usize,
         dirty_bytes_max: usize::try_from(config.store.dirty_bytes_max).unwrap_or(usize::MAX),
     };
-    let lane = Lane::start(store.clone(), lane_options, Arc::clone(outbox));
+    let lanes = Lanes::start(store, lane_options, outbox);
     let (supervisor, _) = Actor::spawn(None, Supervisor, ())
         .await
         .map_err(|error| StartError::Other(format!("the supervisor did not start: {error}")))?;
@@ -70,7 +71,7 @@ pub(super) async fn node(
         clock: clock.clone(),
         store: store.clone(),
         catalogue: Arc::clone(catalogue),
-        lane,
+        lanes,
         ownership: Ownership::of_all(claim.epoch),
         alive_before: claim.alive_at,
         options: Options {

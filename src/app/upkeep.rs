@@ -27,7 +27,6 @@ impl App {
 /// Once a second: the clock, the sign of life, the gauges.
 async fn heartbeat(app: Weak<App>) {
     let seats = SeatMetrics::new();
-    let flush = telemetry::FlushMetrics::new();
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         let Some(app) = app.upgrade() else { return };
@@ -43,8 +42,7 @@ async fn heartbeat(app: Weak<App>) {
         seats.held.set(counts.held);
         seats.sold.set(counts.sold);
         seats.blocked.set(counts.blocked);
-        #[allow(clippy::cast_precision_loss, reason = "a metric")]
-        flush.dirty_bytes.set(app.node.lane.dirty_bytes() as f64);
+        telemetry::dirty_bytes(app.node.lanes.dirty_bytes());
         app.node.observe();
         match app.store.outbox_lag().await {
             #[allow(clippy::cast_precision_loss, reason = "a metric")]

@@ -1,0 +1,123 @@
+//! The write lanes of a node: a few for each tier, each shard in exactly one.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::lane::Lane;
+use super::sql_lane::{Condition, SqlWriter};
+use crate::domain::ids::{EntityId, ShardId};
+use crate::persistence::Store;
+use crate::persistence::batch::Contribution;
+use crate::telemetry::FlushMetrics;
+
+/// How the lanes are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How many there are to the database.
+    pub lanes: usize,
+    /// A batch is closed once it has so many rows.
+    pub batch_rows_max: usize,
+    /// No new work is taken at the door while so many bytes wait, over all
+    /// lanes; of one, while half of them wait.
+    pub dirty_bytes_max: usize,
+}
+
+/// A write lane to the database.
+#[derive(Clone, Debug)]
+pub struct SqlLane {
+    /// What waits.
+    pub lane: Lane<Contribution>,
+    condition: Arc<Condition>,
+}
+
+impl SqlLane {
+    /// Whether its last write succeeded, and none hangs.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.condition.is_healthy()
+    }
+}
+
+/// All write lanes to the database.
+#[derive(Debug)]
+pub struct Lanes {
+    sql: Vec<SqlLane>,
+    lane_bytes_max: usize,
+    dirty_bytes_max: usize,
+}
+
+impl Lanes {
+    /// Starts lanes that write to `store` for the rest of the process.
+    /// `outbox` is told when there may be events to publish.
+    #[must_use]
+    pub fn start(store: &Store, options: Options, outbox: &Arc<Notify>) -> Self {
+        let count = options.lanes.max(1);
+        let start = |number| {
+            let condition = Arc::new(Condition::new());
+            let writer = SqlWriter::new(
+                store.clone(),
+                Arc::clone(&condition),
+                Arc::clone(outbox),
+                FlushMetrics::of_lane("database", number),
+            );
+            SqlLane {
+                lane: Lane::start(writer, options.batch_rows_max),
+                condition,
+            }
+        };
+        let share = if count == 1 { 1 } else { 2 };
+        Self {
+            sql: (0..count).map(start).collect(),
+            lane_bytes_max: options.dirty_bytes_max / share,
+            dirty_bytes_max: options.dirty_bytes_max,
+        }
+    }
+
+    /// The one lane of `shard`.
+    #[must_use]
+    pub fn of(&self, shard: ShardId) -> &SqlLane {
+        // There is at least one, so that the remainder is one of them.
+        &self.sql[usize::from(shard.0) % self.sql.len()]
+    }
+
+    /// Whether `lane` takes more: not while too much waits, and not after an
+    /// outage of [`super::sql_lane::OUTAGE_MAX`].
+    #[must_use]
+    pub fn has_room(&self, lane: &SqlLane) -> bool {
+        let has_room = lane.lane.dirty_bytes() < self.lane_bytes_max;
+        has_room
+            && !lane.condition.is_worn_out()
+            && (self.sql.len() == 1 || self.dirty_bytes() < self.dirty_bytes_max)
+    }
+
+    /// How many bytes wait to be written, about, over all lanes.
+    #[must_use]
+    pub fn dirty_bytes(&self) -> usize {
+        self.sql.iter().map(|sql| sql.lane.dirty_bytes()).sum()
+    }
+
+    /// Whether the last write of every lane succeeded.
+    #[must_use]
+    pub fn are_healthy(&self) -> bool {
+        self.sql.iter().all(SqlLane::is_healthy)
+    }
+
+    /// Whether every lane takes more.
+    #[must_use]
+    pub fn have_room(&self) -> bool {
+        self.sql.iter().all(|lane| self.has_room(lane))
+    }
+
+    /// Returns once nothing of `entity` waits or is being written.
+    pub async fn settled(&self, entity: EntityId) {
+        self.of(entity.shard()).lane.settled(entity).await;
+    }
+
+    /// Returns once nothing waits or is being written.
+    pub async fn drained(&self) {
+        for sql in &self.sql {
+            sql.lane.drained().await;
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The write lane of the database: a batch is one transaction, repeated for as
+//! long as the store is unavailable, and bisected down to the culprit if the
+//! store refuses it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::lane::{Decided, Entry, Lane, Parcel, Sink, Writer};
+use crate::clock::monotonic;
+use crate::domain::decision::Tier;
+use crate::domain::invariant::Invariant;
+use crate::persistence::batch::Contribution;
+use crate::persistence::sqlite::commit::Verdict;
+use crate::persistence::{Store, StoreError};
+use crate::telemetry::{self, FlushMetrics};
+
+/// The first wait after a failed write, and the longest.
+const BACKOFF_MIN_MS: u64 = 20;
+const BACKOFF_MAX_MS: u64 = 1_000;
+
+/// A write that takes so long may never end: the store is unavailable.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+
+/// For so long after its last good write a lane takes work that doesn't wait
+/// for the database.
+pub const OUTAGE_MAX: Duration = Duration::from_secs(30);
+
+impl Parcel for Contribution {
+    fn begin(decided: &Decided) -> Self {
+        Self::new(decided.entity, decided.before, decided.after, decided.at)
+    }
+
+    fn extend(&mut self, decided: &Decided) {
+        self.after = decided.after;
+        self.at = decided.at;
+    }
+
+    fn rows(&self) -> usize {
+        Self::rows(self)
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+}
+
+/// How the writes of a lane have gone lately.
+#[derive(Debug)]
+pub struct Condition {
+    healthy: AtomicBool,
+    /// It has been unhealthy for [`OUTAGE_MAX`].
+    worn_out: AtomicBool,
+}
+
+impl Condition {
+    /// Of a lane that has written nothing yet: good.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            healthy: AtomicBool::new(true),
+            worn_out: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the last write succeeded, and none hangs.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing could be written for [`OUTAGE_MAX`].
+    #[must_use]
+    pub fn is_worn_out(&self) -> bool {
+        self.worn_out.load(Ordering::Relaxed)
+    }
+
+    /// Awaits `writing`, noting when it takes too long.
+    async fn watch<T>(&self, writing: impl Future<Output = T>) -> T {
+        let mut writing = std::pin::pin!(writing);
+        let begun = monotonic();
+        for (limit, note) in [(STALLED_AFTER, &self.healthy), (OUTAGE_MAX, &self.worn_out)] {
+            match tokio::time::timeout_at(begun + limit, &mut writing).await {
+                Ok(written) => return written,
+                Err(_elapsed) => {
+                    note.store(limit == OUTAGE_MAX, Ordering::Relaxed);
+                    tracing::warn!(
+                        duration_ms = limit.as_millis(),
+                        "nothing could be written to the store for so long"
+                    );
+                }
+            }
+        }
+        writing.await
+    }
+
+    fn failed(&self, error: &StoreError) {
+        if self.healthy.swap(false, Ordering::Relaxed) {
+            tracing::warn!(%error, "the store is unavailable, writing will be retried");
+        }
+    }
+
+    fn succeeded(&self) {
+        self.worn_out.store(false, Ordering::Relaxed);
+        if !self.healthy.swap(true, Ordering::Relaxed) {
+            tracing::info!("the store is available again");
+        }
+    }
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Commits batches.
+pub struct SqlWriter {
+    store: Store,
+    condition: Arc<Condition>,
+    /// Told after each batch that had something to publish.
+    outbox: Arc<tokio::sync::Notify>,
+    metrics: FlushMetrics,
+}
+
+impl SqlWriter {
+    /// A writer to `store`, which tells `outbox` when there may be events to
+    /// publish and keeps `condition` up to date.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        condition: Arc<Condition>,
+        outbox: Arc<tokio::sync::Notify>,
+        metrics: FlushMetrics,
+    ) -> Self {
+        Self {
+            store,
+            condition,
+            outbox,
+            metrics,
+        }
+    }
+
+    /// Commits; repeats the very same batch for as long as the store is
+    /// unavailable.
+    async fn commit(
+        &self,
+        contributions: &Arc<Vec<Contribution>>,
+    ) -> Result<Vec<Verdict>, StoreError> {
+        let mut backoff_ms = BACKOFF_MIN_MS;
+        loop {
+            let begun = monotonic();
+            let result = self.store.commit(Arc::clone(contributions)).await;
+            match result {
+                Ok(verdicts) => {
+                    self.condition.succeeded();
+                    let rows = contributions.iter().map(Contribution::rows).sum();
+                    self.metrics.flushed(begun.elapsed(), rows);
+                    return Ok(verdicts);
+                }
+                Err(StoreError::Broken(error)) => {
+                    tracing::error!(%error, "the store's file failed; ending, to recover on the next start");
+                    std::process::exit(74);
+                }
+                Err(error) if error.is_transient() => {
+                    self.metrics.failed("unavailable");
+                    self.condition.failed(&error);
+                    let jitter =
+                        u64::from(uuid::Uuid::new_v4().as_bytes()[0]) % (backoff_ms / 2 + 1);
+                    tokio::time::sleep(Duration::from_millis(backoff_ms / 2 + jitter)).await;
+                    backoff_ms = (backoff_ms * 2).min(BACKOFF_MAX_MS);
+                }
+                Err(error) => {
+                    self.metrics.failed("refused");
+                    // It answered.
+                    self.condition.succeeded();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        lane: &Lane<Contribution>,
+        contributions: &[Contribution],
+        sinks: &[Arc<dyn Sink>],
+        verdicts: &[Verdict],
+    ) {
+        let mut publishes = false;
+        for ((contribution, sink), verdict) in contributions.iter().zip(sinks).zip(verdicts) {
+            let Contribution { entity, after, .. } = contribution;
+            lane.done(contribution);
+            publishes |= !contribution.outbox.is_empty();
+            match verdict {
+                Verdict::Written => {
+                    sink.durable(*entity, after.activation, Tier::Database, after.seq);
+                }
+                Verdict::Fenced => {
+                    tracing::warn!(entity.id = %entity.id, entity.kind = entity.kind.as_str(), "a write was fenced");
+                    sink.lost(*entity, after.activation);
+                }
+            }
+        }
+        if publishes {
+            self.outbox.notify_one();
+        }
+    }
+}
+
+impl Writer<Contribution> for SqlWriter {
+    async fn write(&self, lane: &Lane<Contribution>, batch: Vec<Entry<Contribution>>) {
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            let (contributions, sinks): (Vec<_>, Vec<_>) = part
+                .into_iter()
+                .map(|entry| (entry.parcel, entry.sink))
+                .unzip();
+            let contributions = Arc::new(contributions);
+            let committed = self.condition.watch(self.commit(&contributions)).await;
+            match committed {
+                Ok(verdicts) => self.tell(lane, &contributions, &sinks, &verdicts),
+                Err(error) if contributions.len() == 1 => {
+                    give_up(lane, &contributions, &sinks, &error);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, rows = contributions.len(), "a batch was refused, bisecting it");
+                    let contributions = Arc::unwrap_or_clone(contributions);
+                    let mut halves: Vec<_> = contributions
+                        .into_iter()
+                        .zip(sinks)
+                        .map(|(parcel, sink)| Entry {
+                            entity: parcel.entity,
+                            parcel,
+                            sink,
+                        })
+                        .collect();
+                    let second = halves.split_off(halves.len() / 2);
+                    parts.push(second);
+                    parts.push(halves);
+                }
+            }
+        }
+    }
+}
+
+/// One entity's contribution can't be written, ever: the others went through,
+/// and it starts again from what is stored.
+fn give_up(
+    lane: &Lane<Contribution>,
+    contributions: &[Contribution],
+    sinks: &[Arc<dyn Sink>],
+    error: &StoreError,
+) {
+    for (contribution, sink) in contributions.iter().zip(sinks) {
+        let Contribution { entity, after, .. } = contribution;
+        tracing::error!(
+            %error,
+            entity.id = %entity.id,
+            entity.kind = entity.kind.as_str(),
+            "a contribution was refused; its entity is discarded and reloaded"
+        );
+        let broken = match error {
+            StoreError::Constraint { constraint } if constraint.contains("sold_seat") => {
+                Invariant::I1
+            }
+            StoreError::Constraint { constraint } if constraint.contains("balance") => {
+                Invariant::I7
+            }
+            _ => Invariant::I9,
+        };
+        telemetry::invariant_violated(broken.id());
+        lane.done(contribution);
+        sink.lost(*entity, after.activation);
+    }
+}
