@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use onsale::actors::shell::Shell;
-use onsale::domain::account::{self, Account, KeyClaim, KeyHash};
+use onsale::domain::account::{self, Account, Claimant, KeyClaim, KeyHash};
 use onsale::domain::decision::{Machine as _, step};
 use onsale::domain::ids::{OrderId, PaymentId, Seq, TimetableId};
 use onsale::domain::money::Money;
@@ -90,6 +90,7 @@ fn active_account(number: u64) -> Account {
             hash: KeyHash::of(&key),
             key,
             fingerprint: part,
+            by: Claimant(part),
         })
     };
     let mut run = |command| {

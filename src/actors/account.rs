@@ -24,7 +24,7 @@ impl Hosted for Account {
     fn needs(command: &Command) -> Needs {
         match command {
             Command::Charge { .. } | Command::Prepare { .. } | Command::Reserve(_) => Needs::Store,
-            Command::FreeKey(_)
+            Command::FreeKey { .. }
             | Command::Answer { .. }
             | Command::Post { .. }
             | Command::Void { .. }

@@ -1,6 +1,7 @@
 //! The saga of an order that is paid from the wallet.
 //!
-//! 1. The account reserves the request's idempotency key (in memory).
+//! 1. The account reserves the request's idempotency key (in memory):
+//!    [`reserve_key`], before anything else is looked at.
 //! 2. The timetable pins the hold (in memory).
 //! 3. The account sets the money aside and claims the key: first commit.
 //! 4. The timetable sells the seats: second commit, the only point at which
@@ -44,7 +45,7 @@ pub struct Purchase {
     pub timetable: TimetableId,
     /// The hold as its token tells it, if the buyer sent one.
     pub lost: Option<LostHold>,
-    /// The request's idempotency key.
+    /// The request's idempotency key, reserved.
     pub key: KeyClaim,
     /// How it is paid. An order of amount 0 is confirmed by any method.
     pub method: Method,
@@ -92,38 +93,32 @@ struct Saga {
 
 impl Saga {
     async fn run(self) -> Result<Ended, AskError> {
-        let Purchase { user, key, .. } = &self.purchase;
-        if let Some(ended) = reserve_key(&self.node, *user, key).await? {
-            return Ok(ended);
-        }
         let order = OrderId(self.new_id());
         let terms = match self.open(order).await {
             Ok(Ok(terms)) => terms,
             Ok(Err(ended)) => return Ok(ended),
             Err(error) => {
-                self.free_key().await;
+                self.free_key(None).await;
                 return Err(error);
             }
         };
         if self.purchase.needs_pass && !terms.under_pass && !self.purchase.may_order {
             self.abort(order).await;
-            self.free_key().await;
             return Ok(Ended::PassRequired);
         }
         if self.purchase.method == Method::Card && terms.amount > Money::ZERO {
             self.abort(order).await;
-            self.free_key().await;
             return Ok(Ended::GatewayUnavailable);
         }
         match self.prepare(order, terms).await {
             Ok(None) => self.sell(order).await,
-            Ok(Some(refusal)) => {
+            Ok(Some(ended)) => {
                 self.abort(order).await;
-                Ok(Ended::Account(refusal))
+                Ok(ended)
             }
             Err(error) => {
                 self.abort(order).await;
-                self.free_key().await;
+                self.free_key(Some(order)).await;
                 Err(error)
             }
         }
@@ -186,11 +181,8 @@ impl Saga {
     }
 
     /// `None` if the money is set aside, durably.
-    async fn prepare(
-        &self,
-        order: OrderId,
-        terms: OrderTerms,
-    ) -> Result<Option<account::Refusal>, AskError> {
+    async fn prepare(&self, order: OrderId, terms: OrderTerms) -> Result<Option<Ended>, AskError> {
+        use account::Reply;
         let mut retry = Retry::default();
         loop {
             let prepare = account::Command::Prepare {
@@ -205,8 +197,11 @@ impl Saga {
                 .resume(self.purchase.user.0, prepare)
                 .await
             {
+                // Another request under the key has got ahead of this one.
+                Ok(Ok(Reply::KeyIsAnswered)) => return Ok(Some(Ended::Answered)),
+                Ok(Ok(Reply::KeyIsRunning(_))) => return Ok(Some(Ended::KeyInUse)),
                 Ok(Ok(_)) => return Ok(None),
-                Ok(Err(refusal)) => return Ok(Some(refusal)),
+                Ok(Err(refusal)) => return Ok(Some(Ended::Account(refusal))),
                 Err(AskError::Unknown) => retry.wait().await,
                 // Certain that nothing was done, unless an earlier try was.
                 Err(error) if retry.is_first() => return Err(error),
@@ -241,7 +236,7 @@ impl Saga {
                     }
                     Ok(Resolution::Aborted) => {
                         void(&self.node, self.purchase.user, order, timetable).await;
-                        self.free_key().await;
+                        self.free_key(Some(order)).await;
                         return Err(AskError::StoreUnavailable);
                     }
                     Ok(Resolution::Undecided) | Err(_) => retry.wait().await,
@@ -261,8 +256,8 @@ impl Saga {
             .await;
     }
 
-    async fn free_key(&self) {
-        free_key(&self.node, self.purchase.user, &self.purchase.key).await;
+    async fn free_key(&self, order: Option<OrderId>) {
+        free_key(&self.node, self.purchase.user, &self.purchase.key, order).await;
     }
 }
 
@@ -293,7 +288,7 @@ pub async fn reserve_key(
                     // takes its place, once the money is free again.
                     Resolution::Aborted => {
                         void(node, user, order, timetable).await;
-                        free_key(node, user, key).await;
+                        free_key(node, user, key, Some(order)).await;
                     }
                 }
             }
@@ -305,8 +300,11 @@ pub async fn reserve_key(
     }
 }
 
-async fn free_key(node: &Node, user: UserId, key: &KeyClaim) {
-    let free = account::Command::FreeKey(key.clone());
+/// Frees the key of a request that came to nothing: its own reservation, or the
+/// claim of its order.
+pub async fn free_key(node: &Node, user: UserId, key: &KeyClaim, order: Option<OrderId>) {
+    let key = key.clone();
+    let free = account::Command::FreeKey { key, order };
     // If it is not there to hear it, it has forgotten the key already.
     let _ = node.accounts.resume(user.0, free).await;
 }

@@ -137,13 +137,13 @@ pub async fn create(
 ) -> Answer<Response> {
     let user = caller.user_id;
     app.rates.holds.check(user)?;
-    let under_pass = queue_pass::check(&app, id, pass)?;
-    let plan = app.plan(id)?;
     let (body, key, request) = body.of(user);
-    let choice = choice(&plan, body)?;
     let work = {
         let app = Arc::clone(&app);
         async move {
+            let under_pass = queue_pass::check(&app, id, pass)?;
+            let plan = app.plan(id)?;
+            let choice = choice(&plan, body)?;
             let hold = HoldId(with_shard(Uuid::now_v7(), shard_of(id.0)));
             let command = Command::Hold {
                 hold,
@@ -174,14 +174,14 @@ pub async fn add_seats(
     body: Keyed<HoldRequest>,
 ) -> Answer<Response> {
     let user = caller.user_id;
-    let id = timetable_of(&app, hold, caller.user_id).await?;
-    queue_pass::check(&app, id, pass)?;
-    let plan = app.plan(id)?;
     let (body, key, request) = body.of(user);
-    let choice = choice(&plan, body)?;
     let work = {
         let app = Arc::clone(&app);
         async move {
+            let id = timetable_of(&app, hold, user).await?;
+            queue_pass::check(&app, id, pass)?;
+            let plan = app.plan(id)?;
+            let choice = choice(&plan, body)?;
             let command = Command::AddSeats { hold, user, choice };
             let hold = ask_hold(&app, &plan, id, command).await?;
             Stored::json(StatusCode::OK, &HoldAnswer::new(&app, &plan, user, &hold))

@@ -18,7 +18,7 @@ use super::error::{Answer, Code, Problem};
 use super::extract::{BodyDeadline, BodyHash, Hashed, IdempotencyKey, Json};
 use super::problems::account_refusal;
 use crate::app::App;
-use crate::domain::account::{Command, KeyClaim, KeyHash, Reply, stable_hash};
+use crate::domain::account::{Claimant, Command, KeyClaim, KeyHash, Reply, stable_hash};
 use crate::domain::ids::UserId;
 
 /// Says that an answer is a repetition.
@@ -93,6 +93,7 @@ where
 pub struct Stored {
     status: StatusCode,
     body: String,
+    replayed: bool,
 }
 
 impl Stored {
@@ -102,23 +103,40 @@ impl Stored {
     /// If `body` can't be written as JSON, which is a defect.
     pub fn json<T: Serialize>(status: StatusCode, body: &T) -> Answer<Self> {
         let body = serde_json::to_string(body).map_err(|error| Problem::internal(&error))?;
-        Ok(Self { status, body })
+        Ok(Self::raw(status, body))
     }
 
-    /// An answer whose JSON was stored before.
+    /// An answer whose JSON is there already.
     #[must_use]
     pub fn raw(status: StatusCode, body: String) -> Self {
-        Self { status, body }
+        Self {
+            status,
+            body,
+            replayed: false,
+        }
+    }
+
+    /// Marks it as a repetition.
+    #[must_use]
+    pub fn again(mut self, replayed: bool) -> Self {
+        self.replayed = replayed;
+        self
     }
 }
 
 impl IntoResponse for Stored {
     fn into_response(self) -> Response {
         let json = HeaderValue::from_static("application/json");
-        if self.body.is_empty() {
-            return self.status.into_response();
+        let mut response = if self.body.is_empty() {
+            self.status.into_response()
+        } else {
+            (self.status, [(header::CONTENT_TYPE, json)], self.body).into_response()
+        };
+        if self.replayed {
+            let yes = HeaderValue::from_static("true");
+            response.headers_mut().insert(REPLAYED, yes);
         }
-        (self.status, [(header::CONTENT_TYPE, json)], self.body).into_response()
+        response
     }
 }
 
@@ -135,12 +153,17 @@ pub fn claim(key: String, request: &Request) -> KeyClaim {
     KeyClaim {
         hash: KeyHash::of(&key),
         fingerprint: stable_hash(&bytes),
+        by: Claimant(uuid::Uuid::new_v4().as_u64_pair().1),
         key,
     }
 }
 
 /// Runs `work` once for all requests under `key`; later ones get its answer
 /// again. Without a key it just runs.
+///
+/// Whatever may have changed since the first request belongs into `work`: a
+/// repetition gets the stored answer even if the hold has ended meanwhile, or
+/// the performance is gone.
 ///
 /// # Errors
 /// Those of `work`, and the problems of idempotency keys.
@@ -155,7 +178,10 @@ where
 {
     match key {
         None => work.await.map(IntoResponse::into_response),
-        Some(key) => run(app, key, request, work, Keep::All).await,
+        Some(key) => {
+            let claim = claim(key, &request);
+            run(app, request.user, claim, work, Keep::All).await
+        }
     }
 }
 
@@ -166,14 +192,14 @@ where
 /// Those of `work`, and the problems of idempotency keys.
 pub async fn once_storing<F>(
     app: &Arc<App>,
-    key: String,
-    request: Request,
+    user: UserId,
+    claim: KeyClaim,
     work: F,
 ) -> Answer<Response>
 where
     F: Future<Output = Answer<Stored>> + Send + 'static,
 {
-    run(app, key, request, work, Keep::Refusals).await
+    run(app, user, claim, work, Keep::Refusals).await
 }
 
 /// Which answers are kept for the work that gave them.
@@ -185,8 +211,8 @@ enum Keep {
 
 async fn run<F>(
     app: &Arc<App>,
-    key: String,
-    request: Request,
+    user: UserId,
+    claim: KeyClaim,
     work: F,
     kept: Keep,
 ) -> Answer<Response>
@@ -194,52 +220,68 @@ where
     F: Future<Output = Answer<Stored>> + Send + 'static,
 {
     let app = Arc::clone(app);
-    let claim = claim(key, &request);
     // From the reservation on, whoever waits: else a client that hangs up would
     // leave its key running.
     let task = tokio::spawn(async move {
-        let user = request.user;
         let reserve = Command::Reserve(claim.clone());
         match app.node.accounts.ask(user.0, reserve).await? {
-            Ok(Reply::KeyIsAnswered) => replay(&app, user, &claim.key).await,
+            Ok(Reply::KeyIsAnswered) => stored(&app, user, &claim.key).await,
             Ok(Reply::KeyIsRunning(_)) => Err(Code::IdempotencyKeyInUse.into()),
             Ok(_) => {
                 let worked = AssertUnwindSafe(work).catch_unwind().await;
                 let answer = worked.unwrap_or_else(|_| Err(Code::Internal.into()));
                 if kept == Keep::All || answer.is_err() {
-                    keep(&app, user, claim, &answer).await;
+                    keep(&app, user, claim, answer).await
+                } else {
+                    answer
                 }
-                answer.map(IntoResponse::into_response)
             }
             Err(refusal) => Err(account_refusal(&refusal)),
         }
     });
-    task.await.unwrap_or_else(|_| Err(Code::Internal.into()))
+    let answer = task.await.unwrap_or_else(|_| Err(Code::Internal.into()));
+    answer.map(IntoResponse::into_response)
 }
 
-/// Stores an answer under its key, or frees the key.
-async fn keep(app: &App, user: UserId, key: KeyClaim, answer: &Answer<Stored>) {
-    let command = match answer {
+/// Stores an answer under its key, or frees the key, and gives it. Should
+/// another request under the key have been answered first, that answer counts.
+///
+/// # Errors
+/// The refusal in `answer`, or what stands under the key.
+pub async fn keep(
+    app: &App,
+    user: UserId,
+    key: KeyClaim,
+    answer: Answer<Stored>,
+) -> Answer<Stored> {
+    let text = key.key.clone();
+    let command = match &answer {
         Ok(stored) => {
             let (status, body) = (stored.status.as_u16(), stored.body.clone());
             Command::Answer { key, status, body }
         }
         Err(problem) => answer_of(key, problem),
     };
-    if app.node.accounts.resume(user.0, command).await.is_err() {
-        tracing::warn!(user.id = %user, "an answer could not be stored under its idempotency key");
+    match app.node.accounts.resume(user.0, command).await {
+        Ok(Ok(Reply::KeyIsAnswered)) => stored(app, user, &text).await,
+        Ok(Ok(Reply::KeyIsRunning(_))) => Err(Code::IdempotencyKeyInUse.into()),
+        Ok(Ok(_)) => answer,
+        Ok(Err(refusal)) => Err(account_refusal(&refusal)),
+        Err(error) => {
+            tracing::warn!(%error, user.id = %user, "an answer could not be stored under its idempotency key");
+            answer
+        }
     }
 }
 
 /// The command that stores a refusal, or frees the key of one that isn't
 /// stored: 402, 404, 409 and 422 are, but not those about the key itself.
-#[must_use]
-pub fn answer_of(key: KeyClaim, problem: &Problem) -> Command {
+fn answer_of(key: KeyClaim, problem: &Problem) -> Command {
     let code = problem.code();
     let about_the_key = matches!(code, Code::IdempotencyKeyInUse | Code::IdempotencyKeyReused);
     let status = code.status().as_u16();
     if about_the_key || !matches!(status, 402 | 404 | 409 | 422) {
-        return Command::FreeKey(key);
+        return Command::FreeKey { key, order: None };
     }
     // Problems are made of strings and JSON, which always serialise.
     let body = serde_json::to_string(problem).unwrap_or_default();
@@ -250,24 +292,15 @@ pub fn answer_of(key: KeyClaim, problem: &Problem) -> Command {
 ///
 /// # Errors
 /// The stored problem; or if the store can't be read.
-pub async fn replay(app: &App, user: UserId, key: &str) -> Answer<Response> {
+pub async fn stored(app: &App, user: UserId, key: &str) -> Answer<Stored> {
     let Some((status, body)) = app.node.store.stored_answer(user, key).await? else {
         // Its commit is on its way: it was decided, but can't be shown yet.
         return Err(Code::IdempotencyKeyInUse.into());
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     if status.is_success() {
-        return Ok(replayed(Stored { status, body }.into_response()));
+        return Ok(Stored::raw(status, body).again(true));
     }
     let problem: Problem = serde_json::from_str(&body).map_err(|e| Problem::internal(&e))?;
     Err(problem.header(REPLAYED, HeaderValue::from_static("true")))
-}
-
-/// Marks an answer as a repetition.
-#[must_use]
-pub fn replayed(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .insert(REPLAYED, HeaderValue::from_static("true"));
-    response
 }

@@ -20,6 +20,7 @@ use super::problems::{account_refusal, timetable_refusal};
 use super::{holds, queue_pass};
 use crate::actors::purchase::{self, Ended, Purchase};
 use crate::app::App;
+use crate::domain::account::KeyClaim;
 use crate::domain::ids::{
     HoldId, OrderId, PaymentId, PerformanceId, TicketId, TimetableId, UserId,
 };
@@ -170,25 +171,57 @@ pub async fn create(
     let (body, key, request) = body.of(user);
     let claim = idempotency::claim(IdempotencyKey(key).required()?, &request);
     let task = {
-        let app = Arc::clone(&app);
+        let (app, claim) = (Arc::clone(&app), claim.clone());
         // To its end, whoever waits: a client that hangs up must not leave its
         // key running.
-        tokio::spawn(async move { buy(&app, user, body, claim).await })
+        tokio::spawn(async move { buy(&app, user, &body, claim).await })
     };
-    let bought = task.await.unwrap_or_else(|_| Err(Code::Internal.into()));
+    let bought = match task.await {
+        Ok(bought) => bought,
+        // A panic, which its hook has reported.
+        Err(_) => {
+            purchase::free_key(&app.node, user, &claim, None).await;
+            Err(Code::Internal.into())
+        }
+    };
     match &bought {
         Ok(_) => app.orders.ok(),
         Err(problem) => app.orders.refused(problem.code().as_str()),
     }
-    bought
+    bought.map(IntoResponse::into_response)
 }
 
+/// The key comes first: a repetition gets its answer whatever became of the
+/// hold, its token, or the performance.
 async fn buy(
     app: &Arc<App>,
     user: UserId,
-    request: OrderRequest,
-    key: crate::domain::account::KeyClaim,
-) -> Answer<Response> {
+    request: &OrderRequest,
+    key: KeyClaim,
+) -> Answer<Stored> {
+    match purchase::reserve_key(&app.node, user, &key).await? {
+        None => {}
+        Some(Ended::Confirmed { order, .. }) => {
+            let plan = app.plan_of_past(order_timetable(app, user, &order).await?)?;
+            return Ok(made(&plan, &order)?.again(true));
+        }
+        Some(Ended::Answered) => return idempotency::stored(app, user, &key.key).await,
+        Some(Ended::Account(refusal)) => return Err(account_refusal(&refusal)),
+        Some(_) => return Err(Code::IdempotencyKeyInUse.into()),
+    }
+    match buy_under(app, user, request, &key).await {
+        Ok(made) => Ok(made),
+        Err(problem) => idempotency::keep(app, user, key, Err(problem)).await,
+    }
+}
+
+/// Buys under a key that is reserved.
+async fn buy_under(
+    app: &Arc<App>,
+    user: UserId,
+    request: &OrderRequest,
+    key: &KeyClaim,
+) -> Answer<Stored> {
     let token = match request.hold_token.as_deref() {
         None => None,
         Some(text) => Some(
@@ -197,15 +230,8 @@ async fn buy(
                 .ok_or_else(|| Problem::invalid_field("hold_token", "not a token of this hold"))?,
         ),
     };
-    // What can be told without the account is told under the key all the same,
-    // so that a repetition gets the same answer.
-    let refusal = refusal_before(app, user, &request, token.as_ref()).await;
-    let timetable = match refusal {
-        Ok(timetable) => timetable,
-        Err(problem) => return refuse_under(app, user, key, problem).await,
-    };
+    let timetable = timetable_to_buy_on(app, user, request, token.as_ref()).await?;
     let sale = app.sale(timetable)?;
-    let plan = Arc::clone(&sale.plan);
     let purchase = Purchase {
         user,
         hold: request.hold_id,
@@ -217,30 +243,25 @@ async fn buy(
         needs_pass: sale.has_queue,
     };
     let ended = purchase::purchase(Arc::clone(&app.node), purchase).await?;
-    let problem = match ended {
-        Ended::Confirmed { order, replayed } => {
-            let made = OrderAnswer::made(&plan, &order);
-            let response = Stored::json(StatusCode::CREATED, &made)?.into_response();
-            return Ok(if replayed {
-                idempotency::replayed(response)
-            } else {
-                response
-            });
-        }
-        Ended::Answered => return idempotency::replay(app, user, &key.key).await,
-        Ended::KeyInUse => return Err(Code::IdempotencyKeyInUse.into()),
-        Ended::PassRequired => queue_pass::refuse(false),
-        Ended::GatewayUnavailable => Problem::new(Code::PaymentGatewayUnavailable)
+    match ended {
+        Ended::Confirmed { order, replayed } => Ok(made(&sale.plan, &order)?.again(replayed)),
+        Ended::Answered => idempotency::stored(app, user, &key.key).await,
+        Ended::KeyInUse => Err(Code::IdempotencyKeyInUse.into()),
+        Ended::PassRequired => Err(queue_pass::refuse(false)),
+        Ended::GatewayUnavailable => Err(Problem::new(Code::PaymentGatewayUnavailable)
             .detail("no card gateway is configured on this server")
-            .retry_after(60),
-        Ended::Timetable(refusal) => timetable_refusal(&plan, refusal),
-        Ended::Account(refusal) => account_refusal(&refusal),
-    };
-    store_refusal(app, user, key, problem).await
+            .retry_after(60)),
+        Ended::Timetable(refusal) => Err(timetable_refusal(&sale.plan, refusal)),
+        Ended::Account(refusal) => Err(account_refusal(&refusal)),
+    }
+}
+
+fn made(plan: &Plan, order: &Order) -> Answer<Stored> {
+    Stored::json(StatusCode::CREATED, &OrderAnswer::made(plan, order))
 }
 
 /// The timetable to buy on, or why nothing can be bought whatever its state.
-async fn refusal_before(
+async fn timetable_to_buy_on(
     app: &App,
     user: UserId,
     request: &OrderRequest,
@@ -264,46 +285,11 @@ async fn refusal_before(
     Ok(timetable)
 }
 
-/// Refuses a request that never reached its saga, under its key.
-async fn refuse_under(
-    app: &Arc<App>,
-    user: UserId,
-    key: crate::domain::account::KeyClaim,
-    problem: Problem,
-) -> Answer<Response> {
-    match purchase::reserve_key(&app.node, user, &key).await? {
-        None => store_refusal(app, user, key, problem).await,
-        Some(Ended::Confirmed { order, .. }) => {
-            let (_, timetable) = app.past_sale(order_timetable(app, user, &order).await?)?;
-            let made = OrderAnswer::made(&timetable.plan, &order);
-            let response = Stored::json(StatusCode::CREATED, &made)?.into_response();
-            Ok(idempotency::replayed(response))
-        }
-        Some(Ended::Answered) => idempotency::replay(app, user, &key.key).await,
-        Some(Ended::Account(refusal)) => Err(account_refusal(&refusal)),
-        Some(_) => Err(Code::IdempotencyKeyInUse.into()),
-    }
-}
-
 /// The timetable of a confirmed order.
 async fn order_timetable(app: &App, user: UserId, order: &Order) -> Answer<TimetableId> {
     let row = app.node.store.order_of(user, order.id).await?;
     row.map(|row| row.timetable)
         .ok_or_else(|| Problem::internal_text("a confirmed order is not stored"))
-}
-
-/// Stores a refusal under its key (or frees the key), then gives it.
-async fn store_refusal(
-    app: &App,
-    user: UserId,
-    key: crate::domain::account::KeyClaim,
-    problem: Problem,
-) -> Answer<Response> {
-    let command = idempotency::answer_of(key, &problem);
-    match app.node.accounts.resume(user.0, command).await? {
-        Ok(_) => Err(problem),
-        Err(refusal) => Err(account_refusal(&refusal)),
-    }
 }
 
 /// Which orders are wanted.

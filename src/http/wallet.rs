@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::auth::SignedIn;
-use super::error::{Answer, Problem};
+use super::error::{Answer, Code, Problem};
 use super::extract::{IdempotencyKey, Json, List, Page};
 use super::idempotency::{self, Keyed, Stored};
 use super::problems::account_refusal;
@@ -100,10 +100,11 @@ pub async fn charge(
     }
     let (_, key, request) = body.of(user);
     let key = IdempotencyKey(key).required()?;
-    let claim = idempotency::claim(key.clone(), &request);
+    let claim = idempotency::claim(key, &request);
     let work = {
-        let app = Arc::clone(&app);
+        let (app, claim) = (Arc::clone(&app), claim.clone());
         async move {
+            let key = claim.key.clone();
             let command = Command::Charge {
                 id: Uuid::now_v7(),
                 amount,
@@ -113,12 +114,15 @@ pub async fn charge(
                 Ok(Reply::Charged(charge)) => {
                     Ok(Stored::raw(StatusCode::CREATED, charge_body(&charge)))
                 }
+                // Another request under the key has got ahead of this one.
+                Ok(Reply::KeyIsAnswered) => idempotency::stored(&app, user, &key).await,
+                Ok(Reply::KeyIsRunning(_)) => Err(Code::IdempotencyKeyInUse.into()),
                 Ok(_) => Err(Problem::internal_text("an account answered something else")),
                 Err(refusal) => Err(account_refusal(&refusal)),
             }
         }
     };
-    idempotency::once_storing(&app, key, request, work).await
+    idempotency::once_storing(&app, user, claim, work).await
 }
 
 /// A movement of money.

@@ -262,3 +262,49 @@ async fn keys_survive_a_restart() {
     assert_eq!(buyer.balance().await, 100);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_repetition_gets_its_answer_whatever_became_of_what_it_was_about() {
+    let server = TestServer::start().await;
+    let scene = server.small().await;
+    let buyer = server.buyer_with_money(1_000_000).await;
+    let token = buyer.token().to_owned();
+    let admin = server.admin();
+    let admins_token = admin.token().to_owned();
+    let wish = json!({ "seat_ids": ["F1-A-1"] });
+    let more = json!({ "seat_ids": ["F1-A-2"] });
+    let hold = buyer.hold(&scene.timetable, &wish).key("h").ok(201).await;
+    let id = text(&hold, "hold_id").to_owned();
+    let add = format!("/holds/{id}/seats");
+    buyer.post(&add, &more).key("a").ok(200).await;
+    buyer.delete(&format!("/holds/{id}")).ok(204).await;
+    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-3"]).await;
+    let order = json!({ "hold_id": hold["hold_id"], "payment": { "method": "wallet" } });
+    buyer.order_body(&order).key("o").ok(201).await;
+    let queue = format!("/admin/performances/{}/queue", scene.performance);
+    admin
+        .put(&queue, &json!({ "preset": "active-50" }))
+        .ok(200)
+        .await;
+
+    // The hold is over and forgotten, the map needs a pass.
+    let server = server.restart().await;
+    let buyer = server.anyone().with_token(&token);
+    let admin = server.anyone().with_token(&admins_token);
+    for gone in [false, true] {
+        if gone {
+            let performance = format!("/admin/performances/{}", scene.performance);
+            admin.delete(&performance).ok(204).await;
+        }
+        let again = buyer.hold(&scene.timetable, &wish).key("h").send().await;
+        again.assert_status(201);
+        assert!(is_replay(&again));
+        let again = buyer.post(&add, &more).key("a").send().await;
+        again.assert_status(200);
+        assert!(is_replay(&again));
+        let again = buyer.order_body(&order).key("o").send().await;
+        again.assert_status(201);
+        assert!(is_replay(&again));
+    }
+    server.stop().await;
+}

@@ -96,6 +96,35 @@ async fn a_repeated_request_finds_what_the_first_one_made() {
 }
 
 #[tokio::test]
+async fn a_key_is_free_for_another_request_after_a_day() {
+    let world = World::new().await;
+    let (c, owner) = (&world.catalogue, world.owner);
+    let key = || Some("key".to_owned());
+    let request = performance(world.venue);
+    let make = |at| c.create_performance(owner, request.clone(), key(), at);
+    let build = |at| async move { c.create_venue(owner, &venue(), key(), at).await.unwrap() };
+    let first = make(NOW).await.unwrap().value.id();
+    let date = TimetableRequest {
+        starts_at: hours(200),
+        doors_at: None,
+    };
+    let add = |at| c.add_timetable(owner, first, date, key(), at);
+    build(NOW).await;
+    add(NOW).await.unwrap();
+    let within = hours(24).plus(Millis(-1));
+    assert!(make(within).await.unwrap().replayed);
+    assert!(build(within).await.replayed);
+    assert!(add(within).await.unwrap().replayed);
+    let later = hours(24);
+    let made = make(later).await.unwrap();
+    assert!(!made.replayed && made.value.id() != first);
+    assert!(!build(later).await.replayed);
+    assert!(!add(later).await.unwrap().replayed);
+    // It is the second request's now.
+    assert_eq!(make(later).await.unwrap().value.id(), made.value.id());
+}
+
+#[tokio::test]
 async fn an_organizer_knows_only_of_their_own() {
     let world = World::new().await;
     let p = world.make(|_| ()).await;

@@ -40,6 +40,11 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
     (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+/// One request among those under a key: a random number, so that no two, on
+/// whichever node they came in, are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Claimant(pub u64);
+
 /// A request that claims an idempotency key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct KeyClaim {
@@ -50,13 +55,16 @@ pub struct KeyClaim {
     /// Hash of method, path and parsed body: tells a repetition from another
     /// request under the same key.
     pub fingerprint: u64,
+    /// Tells it from its repetitions: only who has reserved a key goes on under
+    /// it, or frees it.
+    pub by: Claimant,
 }
 
 /// How far the request under a key has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyState {
-    /// It has begun.
-    Running,
+    /// This one has begun.
+    Running(Claimant),
     /// The order decides its answer.
     Ordered(OrderId, TimetableId),
     /// Its answer is stored.
@@ -88,15 +96,78 @@ impl Keys {
         });
     }
 
-    /// How far the request under this very claim has come.
-    pub(super) fn state_of(&self, claim: &KeyClaim) -> Option<KeyState> {
-        self.find(claim.hash)
-            .filter(|key| key.fingerprint == claim.fingerprint)
-            .map(|k| k.state)
+    pub(super) fn any_running(&self) -> bool {
+        self.keys
+            .iter()
+            .any(|key| matches!(key.state, KeyState::Running(_)))
     }
 
-    pub(super) fn any_running(&self) -> bool {
-        self.keys.iter().any(|key| key.state == KeyState::Running)
+    /// What another request has made of the key of `claim`: `None` if there is
+    /// none, so that this one may go on. The reservation itself may be gone,
+    /// with an earlier life of the account.
+    pub(super) fn other_than(
+        &self,
+        now: Timestamp,
+        claim: &KeyClaim,
+    ) -> Result<Option<Reply>, Refusal> {
+        let alive = |key: &&Key| now.since(key.at) < KEY_LIFE;
+        match self.find(claim.hash).filter(alive) {
+            None => Ok(None),
+            Some(key) if key.fingerprint != claim.fingerprint => Err(Refusal::KeyReused),
+            Some(key) => Ok(match key.state {
+                KeyState::Running(by) if by == claim.by => None,
+                KeyState::Running(_) => Some(Reply::KeyIsRunning(None)),
+                KeyState::Ordered(order, timetable) => {
+                    Some(Reply::KeyIsRunning(Some((order, timetable))))
+                }
+                KeyState::Answered => Some(Reply::KeyIsAnswered),
+            }),
+        }
+    }
+
+    /// Frees the key of `claim` if that very request has reserved it, or if
+    /// `order`, which came to nothing, decides it.
+    pub(super) fn release(
+        &self,
+        claim: &KeyClaim,
+        order: Option<OrderId>,
+    ) -> Decision<Event, Reply> {
+        let key = self
+            .find(claim.hash)
+            .filter(|key| key.fingerprint == claim.fingerprint);
+        let is_its_own = key.is_some_and(|key| match key.state {
+            KeyState::Running(by) => by == claim.by,
+            KeyState::Ordered(decides, _) => order == Some(decides),
+            KeyState::Answered => false,
+        });
+        if is_its_own {
+            Decision::one(Event::KeyFreed { hash: claim.hash }, Reply::Done)
+        } else {
+            Decision::unchanged(Reply::Done)
+        }
+    }
+
+    /// Stores the final answer of a request. The first one stays, whichever
+    /// request it is of (I10): after a loss of memory two may have run.
+    pub(super) fn answer(
+        &self,
+        now: Timestamp,
+        claim: KeyClaim,
+        status: u16,
+        body: String,
+    ) -> Result<Decision<Event, Reply>, Refusal> {
+        match self.other_than(now, &claim)? {
+            None | Some(Reply::KeyIsRunning(None)) => Ok(Decision::one(
+                Event::KeyAnswered {
+                    key: claim,
+                    status,
+                    body,
+                    at: now,
+                },
+                Reply::Done,
+            )),
+            Some(first) => Ok(Decision::unchanged(first)),
+        }
     }
 
     pub(super) fn reserve(
@@ -108,7 +179,7 @@ impl Keys {
         match self.find(claim.hash).filter(alive) {
             Some(key) if key.fingerprint != claim.fingerprint => Err(Refusal::KeyReused),
             Some(key) => Ok(Decision::unchanged(match key.state {
-                KeyState::Running => Reply::KeyIsRunning(None),
+                KeyState::Running(_) => Reply::KeyIsRunning(None),
                 KeyState::Ordered(order, timetable) => {
                     Reply::KeyIsRunning(Some((order, timetable)))
                 }

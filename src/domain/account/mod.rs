@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-pub use keys::{KEY_LIFE, KEYS_MAX, KeyClaim, KeyHash, KeyState, Keys, stable_hash};
+pub use keys::{Claimant, KEY_LIFE, KEYS_MAX, KeyClaim, KeyHash, KeyState, Keys, stable_hash};
 
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{OrderId, Seq, TimetableId};
@@ -80,21 +80,25 @@ pub enum Command {
     /// Begin a request under an idempotency key (in memory).
     Reserve(KeyClaim),
     /// The request came to nothing, in a way that is not stored: the key is free
-    /// again.
-    FreeKey(KeyClaim),
-    /// Store the final answer of a request.
+    /// again, if it is this request's, or that of `order`.
+    FreeKey {
+        key: KeyClaim,
+        order: Option<OrderId>,
+    },
+    /// Store the final answer of a request, unless there is one.
     Answer {
         key: KeyClaim,
         status: u16,
         body: String,
     },
-    /// Add money.
+    /// Add money, unless another request has got ahead under the key.
     Charge {
         id: Uuid,
         amount: Money,
         key: Option<KeyClaim>,
     },
-    /// Set money aside for an order, and claim the key of its request.
+    /// Set money aside for an order, and claim the key of its request, unless
+    /// another request has got ahead under it.
     Prepare {
         order: OrderId,
         timetable: TimetableId,
@@ -117,7 +121,7 @@ impl Command {
     #[must_use]
     pub fn tier(&self) -> Tier {
         match self {
-            Self::Reserve(_) | Self::FreeKey(_) => Tier::Memory,
+            Self::Reserve(_) | Self::FreeKey { .. } => Tier::Memory,
             Self::Answer { .. }
             | Self::Charge { .. }
             | Self::Prepare { .. }
@@ -264,6 +268,10 @@ impl Account {
             .map(|(_, state)| *state)
     }
 
+    fn other_than(&self, now: Timestamp, key: Option<&KeyClaim>) -> Result<Option<Reply>, Refusal> {
+        key.map_or(Ok(None), |key| self.keys.other_than(now, key))
+    }
+
     fn charge(
         &self,
         now: Timestamp,
@@ -271,6 +279,9 @@ impl Account {
         amount: Money,
         key: Option<KeyClaim>,
     ) -> Result<Decision<Event, Reply>, Refusal> {
+        if let Some(other) = self.other_than(now, key.as_ref())? {
+            return Ok(Decision::unchanged(other));
+        }
         if self.balance.plus(amount) > BALANCE_MAX {
             return Err(Refusal::BalanceTooLarge);
         }
@@ -300,6 +311,9 @@ impl Account {
                 return Ok(Decision::unchanged(Reply::Done));
             }
             None => {}
+        }
+        if let Some(other) = self.other_than(prepare.at, key.as_ref())? {
+            return Ok(Decision::unchanged(other));
         }
         let balance = self.spendable();
         if balance < prepare.amount {
@@ -333,21 +347,8 @@ impl Machine for Account {
     fn decide(&self, now: Timestamp, command: Command) -> Result<Decision<Event, Reply>, Refusal> {
         match command {
             Command::Reserve(key) => self.keys.reserve(now, key),
-            Command::FreeKey(key) => Ok(match self.keys.state_of(&key) {
-                Some(KeyState::Running | KeyState::Ordered(..)) => {
-                    Decision::one(Event::KeyFreed { hash: key.hash }, Reply::Done)
-                }
-                _ => Decision::unchanged(Reply::Done),
-            }),
-            Command::Answer { key, status, body } => Ok(Decision::one(
-                Event::KeyAnswered {
-                    key,
-                    status,
-                    body,
-                    at: now,
-                },
-                Reply::Done,
-            )),
+            Command::FreeKey { key, order } => Ok(self.keys.release(&key, order)),
+            Command::Answer { key, status, body } => self.keys.answer(now, key, status, body),
             Command::Charge { id, amount, key } => self.charge(now, id, amount, key),
             Command::Prepare {
                 order,
@@ -400,7 +401,9 @@ impl Machine for Account {
 
     fn apply(&mut self, _seq: Seq, event: &Event) {
         match event {
-            Event::KeyReserved { key, at } => self.keys.set(key, KeyState::Running, *at),
+            Event::KeyReserved { key, at } => {
+                self.keys.set(key, KeyState::Running(key.by), *at);
+            }
             Event::KeyFreed { hash } => self.keys.free(*hash),
             Event::KeyAnswered { key, at, .. } => self.keys.set(key, KeyState::Answered, *at),
             Event::Charged { charge, key } => {

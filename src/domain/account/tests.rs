@@ -8,7 +8,40 @@ fn claim(n: u64) -> KeyClaim {
         key: format!("key-{n}"),
         hash: KeyHash(n),
         fingerprint: n * 7,
+        by: Claimant(n),
     }
+}
+
+/// The same request, sent again.
+fn repeated(n: u64) -> KeyClaim {
+    KeyClaim {
+        by: Claimant(n + 1_000),
+        ..claim(n)
+    }
+}
+
+fn free(key: KeyClaim) -> Command {
+    Command::FreeKey { key, order: None }
+}
+
+/// A charge of 10 under a key.
+fn charge_under(account: &mut Account, key: KeyClaim) -> Result<Reply, Refusal> {
+    let command = Command::Charge {
+        id: Uuid::nil(),
+        amount: Money(10),
+        key: Some(key),
+    };
+    run(account, command)
+}
+
+fn prepare_under(account: &mut Account, n: u8, key: KeyClaim) -> Result<Reply, Refusal> {
+    let command = Command::Prepare {
+        order: order(n),
+        timetable: SHOW,
+        amount: Money(10),
+        key: Some(key),
+    };
+    run(account, command)
 }
 
 fn order(n: u8) -> OrderId {
@@ -118,7 +151,7 @@ fn one_request_at_a_time_runs_under_a_key_and_only_that_request() {
         ..claim(1)
     };
     assert_eq!(reserve(&mut account, other), Err(Refusal::KeyReused));
-    run(&mut account, Command::FreeKey(claim(1))).unwrap();
+    run(&mut account, free(claim(1))).unwrap();
     assert_eq!(reserve(&mut account, claim(1)), Ok(Reply::KeyIsNew));
     run(
         &mut account,
@@ -130,8 +163,99 @@ fn one_request_at_a_time_runs_under_a_key_and_only_that_request() {
     )
     .unwrap();
     assert_eq!(reserve(&mut account, claim(1)), Ok(Reply::KeyIsAnswered));
-    run(&mut account, Command::FreeKey(claim(1))).unwrap();
+    run(&mut account, free(claim(1))).unwrap();
     assert_eq!(reserve(&mut account, claim(1)), Ok(Reply::KeyIsAnswered));
+}
+
+#[test]
+fn a_late_free_leaves_the_reservation_of_another_request() {
+    let mut account = Account::default();
+    let reserve = |account: &mut Account, key| run(account, Command::Reserve(key));
+    reserve(&mut account, claim(1)).unwrap();
+    run(&mut account, free(claim(1))).unwrap();
+    // A repetition has it now; the first request frees it a second time.
+    assert_eq!(reserve(&mut account, repeated(1)), Ok(Reply::KeyIsNew));
+    run(&mut account, free(claim(1))).unwrap();
+    let third = KeyClaim {
+        by: Claimant(3),
+        ..claim(1)
+    };
+    assert_eq!(
+        reserve(&mut account, third.clone()),
+        Ok(Reply::KeyIsRunning(None))
+    );
+    // An order's key is free only once that order came to nothing.
+    charge(&mut account, 100);
+    prepare_under(&mut account, 1, repeated(1)).unwrap();
+    let free_of = |n| Command::FreeKey {
+        key: claim(1),
+        order: Some(order(n)),
+    };
+    run(&mut account, free(repeated(1))).unwrap();
+    run(&mut account, free_of(2)).unwrap();
+    assert_eq!(
+        reserve(&mut account, third.clone()),
+        Ok(Reply::KeyIsRunning(Some((order(1), SHOW))))
+    );
+    run(&mut account, free_of(1)).unwrap();
+    assert_eq!(reserve(&mut account, third), Ok(Reply::KeyIsNew));
+}
+
+#[test]
+fn money_moves_once_under_a_key_even_if_its_reservation_was_forgotten() {
+    let mut account = Account::default();
+    run(&mut account, Command::Reserve(claim(1))).unwrap();
+    // The account is read again: reservations are not in the store.
+    account.keys = Keys::default();
+    run(&mut account, Command::Reserve(repeated(1))).unwrap();
+    // The first request is late: the other one runs.
+    assert_eq!(
+        charge_under(&mut account, claim(1)),
+        Ok(Reply::KeyIsRunning(None))
+    );
+    assert!(matches!(
+        charge_under(&mut account, repeated(1)),
+        Ok(Reply::Charged(_))
+    ));
+    for late in [claim(1), repeated(1)] {
+        assert_eq!(charge_under(&mut account, late), Ok(Reply::KeyIsAnswered));
+    }
+    assert_eq!(
+        prepare_under(&mut account, 1, claim(1)),
+        Ok(Reply::KeyIsAnswered)
+    );
+    assert_eq!(account.spendable(), Money(10));
+    // With nobody ahead of it, a request whose reservation is gone goes on.
+    assert_eq!(prepare_under(&mut account, 2, claim(2)), Ok(Reply::Done));
+    assert_eq!(
+        prepare_under(&mut account, 3, repeated(2)),
+        Ok(Reply::KeyIsRunning(Some((order(2), SHOW))))
+    );
+    // A repetition of the same step is no other request.
+    assert_eq!(prepare_under(&mut account, 2, claim(2)), Ok(Reply::Done));
+}
+
+#[test]
+fn the_first_final_answer_under_a_key_stays() {
+    let mut account = Account::default();
+    let answer = |account: &mut Account, key, status| {
+        let body = String::new();
+        run(account, Command::Answer { key, status, body })
+    };
+    run(&mut account, Command::Reserve(claim(1))).unwrap();
+    account.keys = Keys::default();
+    run(&mut account, Command::Reserve(repeated(1))).unwrap();
+    assert_eq!(answer(&mut account, claim(1), 201), Ok(Reply::Done));
+    assert_eq!(
+        answer(&mut account, repeated(1), 409),
+        Ok(Reply::KeyIsAnswered)
+    );
+    charge(&mut account, 10);
+    prepare_under(&mut account, 1, claim(2)).unwrap();
+    assert_eq!(
+        answer(&mut account, repeated(2), 409),
+        Ok(Reply::KeyIsRunning(Some((order(1), SHOW))))
+    );
 }
 
 #[test]

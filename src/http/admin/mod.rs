@@ -6,7 +6,6 @@ mod timetables;
 mod venues;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -15,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::{Answer, Code, Problem};
-use super::idempotency::{Request, Stored, once, replayed};
+use super::idempotency::{Request, Stored, once};
 use super::tokens::Identity;
 use crate::app::App;
 use crate::catalogue::{Caller, CatalogueError, Made, Performance};
@@ -61,20 +60,11 @@ where
     T: Serialize + Send,
     F: Future<Output = Answer<Made<T>>> + Send + 'static,
 {
-    let was_there = Arc::new(AtomicBool::new(false));
-    let found = Arc::clone(&was_there);
-    let response = once(app, key, request, async move {
+    once(app, key, request, async move {
         let made = work.await?;
-        found.store(made.replayed, Ordering::Relaxed);
-        Stored::json(StatusCode::CREATED, &made.value)
+        Ok(Stored::json(StatusCode::CREATED, &made.value)?.again(made.replayed))
     })
-    .await?;
-    let is_repetition = was_there.load(Ordering::Relaxed);
-    Ok(if is_repetition {
-        replayed(response)
-    } else {
-        response
-    })
+    .await
 }
 
 impl From<CatalogueError> for Problem {

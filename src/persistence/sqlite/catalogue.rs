@@ -13,8 +13,9 @@ use self::read::{timetable_of, venue_of};
 use super::SqliteStore;
 use super::commit::{hex, json};
 use crate::catalogue::rows::{IdemKey, Insertion, PerformanceRow, Poster, TimetableRow, VenueRow};
+use crate::domain::account::KEY_LIFE;
 use crate::domain::ids::{PerformanceId, TimetableId};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::StoreError;
 
 /// How a change of a performance went.
@@ -42,6 +43,7 @@ impl SqliteStore {
         self.transaction(move |c| {
             Box::pin(async move {
                 let (user, key) = columns(idem);
+                free_old_key(c, FREE_VENUE_KEY, user, key.as_deref(), venue.created_at).await?;
                 let made = sqlx::query(
                     "INSERT INTO venue
                        (id, owner, name, time_zone, sections, capacity, created_at, idem_user, idem_key)
@@ -84,6 +86,8 @@ impl SqliteStore {
         self.transaction(move |c| {
             Box::pin(async move {
                 let (user, key) = columns(idem);
+                let now = performance.created_at;
+                free_old_key(c, FREE_PERFORMANCE_KEY, user, key.as_deref(), now).await?;
                 if !insert_performance(c, &performance, user, key.as_deref()).await? {
                     let sql = "SELECT id FROM performance WHERE idem_user = ? AND idem_key = ?";
                     let first = sqlx::query_scalar(sql).bind(user).bind(key);
@@ -112,6 +116,8 @@ impl SqliteStore {
         self.transaction(move |c| {
             Box::pin(async move {
                 let (user, key) = columns(idem);
+                let now = timetable.created_at;
+                free_old_key(c, FREE_TIMETABLE_KEY, user, key.as_deref(), now).await?;
                 let made = sqlx::query(
                     "INSERT INTO timetable
                        (id, performance_id, starts_at, doors_at, created_at, idem_user, idem_key)
@@ -267,6 +273,33 @@ impl SqliteStore {
         })
         .await
     }
+}
+
+const FREE_VENUE_KEY: &str = "UPDATE venue SET idem_user = NULL, idem_key = NULL \
+     WHERE idem_user = ?1 AND idem_key = ?2 AND created_at <= ?3";
+const FREE_PERFORMANCE_KEY: &str = "UPDATE performance SET idem_user = NULL, idem_key = NULL \
+     WHERE idem_user = ?1 AND idem_key = ?2 AND created_at <= ?3";
+const FREE_TIMETABLE_KEY: &str = "UPDATE timetable SET idem_user = NULL, idem_key = NULL \
+     WHERE idem_user = ?1 AND idem_key = ?2 AND created_at <= ?3";
+
+/// A row keeps the key that it was made under; once [`KEY_LIFE`] is over, the
+/// key is free for another request, like one that the account has forgotten.
+/// Nothing has to be swept: the key is taken from its row when it is used again.
+async fn free_old_key(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+    user: Option<Uuid>,
+    key: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(key) = key else { return Ok(()) };
+    sqlx::query(sql)
+        .bind(user)
+        .bind(key)
+        .bind(now.plus(Millis(-KEY_LIFE.0)).0)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The columns of an idempotency key: both null without one, which is unique

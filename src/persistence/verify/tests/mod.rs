@@ -9,7 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Report, audit};
-use crate::domain::account::{self, Account, KeyClaim, KeyHash};
+use crate::domain::account::{self, Account, Claimant, KeyClaim, KeyHash};
 use crate::domain::decision::{Machine, step};
 use crate::domain::ids::{
     Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, PerformanceId, Seq, Stamp,
@@ -121,6 +121,7 @@ fn claim(key: &str) -> KeyClaim {
         key: key.to_owned(),
         hash: KeyHash::of(key),
         fingerprint: u64::MAX - 5,
+        by: Claimant(1),
     }
 }
 
