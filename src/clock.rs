@@ -73,6 +73,14 @@ pub fn monotonic() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
+/// How long the machine has been up, the time that it slept included: what
+/// leases are measured by, because no freezing of the process stops it.
+#[must_use]
+pub fn since_boot() -> Millis {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Millis(at.tv_sec * 1_000 + at.tv_nsec / 1_000_000)
+}
+
 #[allow(clippy::disallowed_methods, reason = "this file is the reader of time")]
 fn system_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

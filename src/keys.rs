@@ -47,10 +47,12 @@ pub enum Purpose {
     Cursor,
     /// Who viewed what, so that viewers can't be told from their hashes.
     Viewer,
+    /// What nodes say to each other.
+    Internal,
 }
 
 impl Purpose {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::HoldToken,
@@ -58,6 +60,7 @@ impl Purpose {
         Self::QueuePass,
         Self::Cursor,
         Self::Viewer,
+        Self::Internal,
     ];
 
     /// What the key is derived by. Changing one ends everything signed with it.
@@ -70,6 +73,7 @@ impl Purpose {
             Self::QueuePass => b"onsale/queue-pass/1",
             Self::Cursor => b"onsale/cursor/1",
             Self::Viewer => b"onsale/viewer/1",
+            Self::Internal => b"onsale/internal/1",
         }
     }
 }

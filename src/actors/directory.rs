@@ -13,14 +13,20 @@ use uuid::Uuid;
 use super::Message;
 use super::host::{Host, Hosted};
 use super::node::Node;
+use crate::domain::ids::{ShardId, ShardSet, shard_of};
 
 /// How long to wait before an actor that did not start is tried again.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long an actor may take to stop.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// An actor, and the door to it.
 #[derive(Debug)]
 pub struct HostRef<M: Hosted> {
     actor: ActorRef<Message<M>>,
+    /// Of all its entities.
+    shard: ShardId,
     /// How many clients may ask at once.
     pub permits: Arc<Semaphore>,
     depth: Arc<AtomicUsize>,
@@ -30,6 +36,7 @@ impl<M: Hosted> Clone for HostRef<M> {
     fn clone(&self) -> Self {
         Self {
             actor: self.actor.clone(),
+            shard: self.shard,
             permits: Arc::clone(&self.permits),
             depth: Arc::clone(&self.depth),
         }
@@ -120,7 +127,7 @@ impl<M: Hosted> Directory<M> {
             if let Some(host) = self.running(id) {
                 return host;
             }
-            self.start(M::host_key(id)).await;
+            self.start(M::host_key(id), shard_of(id)).await;
             // Only a server that is ending starts none: nothing to hurry for.
             if self.running(id).is_none() {
                 tokio::time::sleep(RESTART_PAUSE).await;
@@ -156,10 +163,7 @@ impl<M: Hosted> Directory<M> {
     pub async fn stop(&self) {
         for (key, host) in self.all() {
             self.hosts.remove(&key);
-            let _ = host
-                .actor
-                .drain_and_wait(Some(Duration::from_secs(5)))
-                .await;
+            let _ = host.actor.drain_and_wait(Some(STOP_MAX)).await;
         }
     }
 
@@ -172,7 +176,37 @@ impl<M: Hosted> Directory<M> {
         self.hosts.remove_if(&key, is_it).is_some()
     }
 
-    async fn start(&self, key: Uuid) {
+    /// Discards all entities of `shards`: whoever waits for one of them learns
+    /// that the outcome is unknown. When this returns, nothing of them leaves
+    /// any more.
+    pub async fn empty(&self, shards: &ShardSet) {
+        let leaving = self.all().into_iter();
+        let leaving: Vec<_> = leaving
+            .filter(|(_, host)| shards.contains(host.shard))
+            .collect();
+        for (key, host) in &leaving {
+            self.hosts.remove(key);
+            host.actor.stop(None);
+        }
+        for (_, host) in leaving {
+            // Its handler never waits, so that this is a matter of microseconds.
+            if host.actor.wait(Some(STOP_MAX)).await.is_err() {
+                tracing::error!("an actor did not stop");
+            }
+        }
+    }
+
+    /// How many requests wait in the mailboxes of the actors of `shards`.
+    #[must_use]
+    pub fn waiting(&self, shards: &ShardSet) -> usize {
+        let hosts = self.hosts.iter();
+        hosts
+            .filter(|host| shards.contains(host.shard))
+            .map(|host| host.depth())
+            .sum()
+    }
+
+    async fn start(&self, key: Uuid, shard: ShardId) {
         let _one_at_a_time = self.starting.lock().await;
         if self
             .hosts
@@ -197,6 +231,7 @@ impl<M: Hosted> Directory<M> {
                     key,
                     HostRef {
                         actor,
+                        shard,
                         permits,
                         depth,
                     },

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::loader::Entity;
@@ -41,9 +43,14 @@ pub enum Needs {
     Store,
 }
 
+/// What goes from node to node.
+pub trait Travels: Serialize + DeserializeOwned + Send {}
+
+impl<T: Serialize + DeserializeOwned + Send> Travels for T {}
+
 /// A kind of entity that a host can run.
 pub trait Hosted:
-    Persisted<Command: Send, Event: Send, Reply: Send, Refusal: Send> + Send + 'static
+    Persisted<Command: Travels, Event: Send, Reply: Travels, Refusal: Travels> + Send + 'static
 {
     /// How durable the outputs of `command` must be before they leave.
     fn tier(node: &Node, command: &Self::Command) -> Tier;
@@ -131,6 +138,7 @@ impl<M: Hosted> Host<M> {
             lane: self.node.lanes.of(entity.shard()).lane.clone(),
             sink: Arc::new(Mailbox(myself.clone())),
             gate_wait: self.gate_wait.clone(),
+            ownership: Arc::clone(&self.node.ownership),
         }
     }
 
@@ -232,7 +240,13 @@ impl<M: Hosted> Host<M> {
             return;
         };
         let address = EntityId { kind: M::KIND, id };
-        let life = self.node.ownership.activate(address.shard());
+        let Some(life) = self.node.ownership.activate(address.shard()) else {
+            // Lost while it was read.
+            waiting
+                .into_iter()
+                .for_each(|r| refuse(r, AskError::StoreUnavailable));
+            return;
+        };
         let Entity {
             machine,
             stamp,

@@ -10,6 +10,8 @@
 //! * [`loader`]: reads entities back from the store.
 //! * [`board`]: the published seat map of a timetable, for readers.
 //! * [`purchase`]: the saga of an order.
+//! * [`ownership`]: which shards are ours, in which epoch, until when.
+//! * [`route`]: where a command runs: here, or at the node that owns its entity.
 //! * [`node`]: all of it together, as one value.
 //!
 //! The rest of the crate sees [`Handle`], never an `ActorRef`.
@@ -23,19 +25,23 @@ pub mod lane;
 pub mod lanes;
 pub mod loader;
 pub mod node;
+pub mod ownership;
 pub mod purchase;
+pub mod route;
 pub mod shell;
 pub mod sql_lane;
 pub mod timetable;
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, oneshot};
 use uuid::Uuid;
 
 use self::directory::TooLate;
+use self::route::{Door, Route};
 use crate::domain::decision::Tier;
-use crate::domain::ids::{Activation, Seq};
+use crate::domain::ids::{Activation, Seq, shard_of};
 use crate::persistence::batch::Persisted;
 
 /// What an entity answers to a command: its reply, or its refusal.
@@ -45,7 +51,7 @@ pub type Outcome<M> = Result<
 >;
 
 /// Why there is no outcome.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum AskError {
     /// Too many requests are under way; nothing was done.
     #[error("too many requests are under way")]
@@ -127,25 +133,28 @@ pub enum Message<M: host::Hosted> {
     },
 }
 
-/// How commands reach the entities of one kind.
+/// How commands reach the entities of one kind, wherever they are.
 #[derive(Debug)]
 pub struct Handle<M: host::Hosted> {
     directory: Arc<directory::Directory<M>>,
+    route: Route,
 }
 
 impl<M: host::Hosted> Clone for Handle<M> {
     fn clone(&self) -> Self {
         Self {
             directory: Arc::clone(&self.directory),
+            route: self.route.clone(),
         }
     }
 }
 
 impl<M: host::Hosted> Handle<M> {
-    /// How to reach the entities in `directory`.
+    /// How to reach the entities in `directory`, or by `route` those of other
+    /// nodes.
     #[must_use]
-    pub fn new(directory: Arc<directory::Directory<M>>) -> Self {
-        Self { directory }
+    pub fn new(directory: Arc<directory::Directory<M>>, route: Route) -> Self {
+        Self { directory, route }
     }
 
     /// Asks entity `id`, on behalf of a client: refused at once if too many
@@ -154,19 +163,7 @@ impl<M: host::Hosted> Handle<M> {
     /// # Errors
     /// [`AskError`]
     pub async fn ask(&self, id: Uuid, command: M::Command) -> Result<Outcome<M>, AskError> {
-        let (host, permit) = loop {
-            let host = self.directory.host(id).await;
-            match Arc::clone(&host.permits).try_acquire_owned() {
-                Ok(permit) => break (host, permit),
-                // Retired since it was looked up.
-                Err(TryAcquireError::Closed) => {}
-                Err(TryAcquireError::NoPermits) => {
-                    crate::telemetry::shed(M::KIND.as_str());
-                    return Err(AskError::Overloaded);
-                }
-            }
-        };
-        self.send(host, id, command, Some(permit)).await
+        self.run(id, command, Door::Client).await
     }
 
     /// Asks entity `id` to go on with something that was begun: never refused.
@@ -174,13 +171,15 @@ impl<M: host::Hosted> Handle<M> {
     /// # Errors
     /// [`AskError`], but not [`AskError::Overloaded`].
     pub async fn resume(&self, id: Uuid, command: M::Command) -> Result<Outcome<M>, AskError> {
-        let host = self.directory.host(id).await;
-        self.send(host, id, command, None).await
+        self.run(id, command, Door::Continuation).await
     }
 
-    /// Has entity `id` loaded, because it has something to do by itself.
+    /// Has entity `id` loaded, because it has something to do by itself, if it
+    /// is ours.
     pub async fn wake(&self, id: Uuid) {
-        self.deliver(id, Message::Wake { id }).await;
+        if self.is_here(id) {
+            self.deliver(id, Message::Wake { id }).await;
+        }
     }
 
     /// Tells entity `id`, if it is in memory, that its catalogue entry changed.
@@ -191,10 +190,10 @@ impl<M: host::Hosted> Handle<M> {
         }
     }
 
-    /// The directory behind it.
+    /// Whether entity `id` runs on this node.
     #[must_use]
-    pub fn directory(&self) -> &directory::Directory<M> {
-        &self.directory
+    pub fn is_here(&self, id: Uuid) -> bool {
+        self.route.is_here(shard_of(id))
     }
 
     /// Sends a message to whichever actor runs entity `id`: one that was retired
@@ -223,13 +222,17 @@ impl<M: host::Hosted> Handle<M> {
         }
     }
 
-    async fn send(
+    /// Runs a command on entity `id`, which is on this node.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub async fn run_here(
         &self,
-        host: directory::HostRef<M>,
         id: Uuid,
         command: M::Command,
-        permit: Option<OwnedSemaphorePermit>,
+        door: Door,
     ) -> Result<Outcome<M>, AskError> {
+        let (host, permit) = self.enter(id, door).await?;
         let (reply, answer) = oneshot::channel();
         let request = Request {
             command,
@@ -242,5 +245,42 @@ impl<M: host::Hosted> Handle<M> {
         // host gives up what waits for too long, and a client's request has the
         // edge's deadline.
         answer.await.unwrap_or(Err(AskError::Unknown))
+    }
+
+    /// The directory behind it.
+    #[must_use]
+    pub fn directory(&self) -> &directory::Directory<M> {
+        &self.directory
+    }
+
+    /// The actor of entity `id`, and a place at its door, for a client.
+    async fn enter(
+        &self,
+        id: Uuid,
+        door: Door,
+    ) -> Result<(directory::HostRef<M>, Option<OwnedSemaphorePermit>), AskError> {
+        loop {
+            let host = self.directory.host(id).await;
+            if door == Door::Continuation {
+                return Ok((host, None));
+            }
+            match Arc::clone(&host.permits).try_acquire_owned() {
+                Ok(permit) => return Ok((host, Some(permit))),
+                // Retired since it was looked up.
+                Err(TryAcquireError::Closed) => {}
+                Err(TryAcquireError::NoPermits) => {
+                    crate::telemetry::shed(M::KIND.as_str());
+                    return Err(AskError::Overloaded);
+                }
+            }
+        }
+    }
+
+    async fn run(&self, id: Uuid, command: M::Command, door: Door) -> Result<Outcome<M>, AskError> {
+        if self.is_here(id) {
+            return self.run_here(id, command, door).await;
+        }
+        // Boxed: its state is large, and this is not the hot path.
+        Box::pin(self.route.forward(self, id, command, door)).await
     }
 }

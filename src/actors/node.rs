@@ -2,7 +2,6 @@
 //! one value, so that several can live in one test process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -13,14 +12,16 @@ use super::directory::Directory;
 use super::host::Hosted;
 use super::lanes::Lanes;
 use super::loader::AccountLoader;
+use super::ownership::Ownership;
+use super::route::Route;
 use super::{Handle, Message};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::domain::account::Account;
 use crate::domain::decision::Tier;
-use crate::domain::ids::{Activation, Epoch, HoldId, SHARDS, ShardId, TimetableId, UserId};
+use crate::domain::ids::{HoldId, NodeId, ShardSet, TimetableId, UserId, shard_of};
 use crate::domain::plan::Plan;
-use crate::domain::time::{Millis, Timestamp};
+use crate::domain::time::Millis;
 use crate::domain::timetable::Timetable;
 use crate::persistence::Store;
 use crate::telemetry::ActorMetrics;
@@ -39,38 +40,6 @@ pub struct Options {
     pub account_idle: Millis,
     /// After how long without a question a timetable is unloaded.
     pub timetable_idle: Millis,
-}
-
-/// Which shards this node owns, and since which epoch: on one machine, all.
-#[derive(Debug)]
-pub struct Ownership {
-    epoch: Epoch,
-    activations: Vec<AtomicU32>,
-}
-
-impl Ownership {
-    /// All shards, in `epoch`.
-    #[must_use]
-    pub fn of_all(epoch: Epoch) -> Self {
-        Self {
-            epoch,
-            activations: (0..SHARDS).map(|_| AtomicU32::new(0)).collect(),
-        }
-    }
-
-    /// A new life of an entity in `shard`: never the same twice.
-    #[must_use]
-    pub fn activate(&self, shard: ShardId) -> (Epoch, Activation) {
-        let count = self.activations.get(usize::from(shard.0));
-        let number = count.map_or(0, |count| count.fetch_add(1, Ordering::Relaxed)) + 1;
-        (self.epoch, Activation(number))
-    }
-
-    /// The epoch of all shards.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.epoch
-    }
 }
 
 /// Where each live hold is, by id and by user.
@@ -101,6 +70,16 @@ impl HoldIndex {
         }
     }
 
+    /// The timetables of `shards` are another node's affair.
+    pub fn forget(&self, shards: &ShardSet) {
+        self.by_id
+            .retain(|_, timetable| !shards.contains(shard_of(timetable.0)));
+        self.by_user.retain(|_, holds| {
+            holds.retain(|hold| self.by_id.contains_key(hold));
+            !holds.is_empty()
+        });
+    }
+
     /// The timetable of a live hold.
     #[must_use]
     pub fn timetable_of(&self, hold: HoldId) -> Option<TimetableId> {
@@ -121,7 +100,7 @@ impl HoldIndex {
 #[derive(Debug)]
 pub struct Node {
     /// What it is called: the same over restarts.
-    pub name: String,
+    pub name: NodeId,
     /// What time it is.
     pub clock: Clock,
     /// What outlives the process.
@@ -131,9 +110,9 @@ pub struct Node {
     /// Where decisions are written.
     pub lanes: Lanes,
     /// Which shards are its own.
-    pub ownership: Ownership,
-    /// The last sign of life of the owner before; `None` at the first start.
-    pub alive_before: Option<Timestamp>,
+    pub ownership: Arc<Ownership>,
+    /// The way to those that aren't.
+    pub route: Route,
     /// How it is set up.
     pub options: Options,
     /// The published seat maps.
@@ -166,6 +145,14 @@ impl Node {
     pub fn give_up(&self) {
         self.timetables.directory().tell_all(|| Message::GiveUp);
         self.accounts.directory().tell_all(|| Message::GiveUp);
+    }
+
+    /// Forgets all entities of `shards`, because they were lost or come anew:
+    /// whoever waits for one of them learns that the outcome is unknown.
+    pub async fn empty(&self, shards: &ShardSet) {
+        self.timetables.directory().empty(shards).await;
+        self.accounts.directory().empty(shards).await;
+        self.holds.forget(shards);
     }
 
     /// Tells the metrics what is known of the actors.

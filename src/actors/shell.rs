@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::gate::Gate;
 use super::lane::{Decided, Lane, Sink};
+use super::ownership::Ownership;
 use super::{AskError, Outcome, Request};
 use crate::clock::monotonic;
 use crate::domain::decision::{Machine, Tier, catch_up, step};
@@ -25,6 +26,8 @@ pub struct Pen {
     pub sink: Arc<dyn Sink>,
     /// How long replies waited for it.
     pub gate_wait: GateWait,
+    /// Whether anything may be acknowledged at all.
+    pub ownership: Arc<Ownership>,
 }
 
 /// How long replies waited in the gate, by their tier.
@@ -132,6 +135,12 @@ impl<M: Persisted> Shell<M> {
         self.activation
     }
 
+    /// The epoch in which it was loaded.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Which entity it is.
     #[must_use]
     pub fn entity(&self) -> EntityId {
@@ -183,7 +192,7 @@ impl<M: Persisted> Shell<M> {
             tier,
         };
         if let Some(leaving) = self.gate.pass(tier, self.seq, parked) {
-            leave(leaving);
+            leave(&self.pen.ownership, leaving);
         }
     }
 
@@ -220,7 +229,7 @@ impl<M: Persisted> Shell<M> {
         }
         for parked in self.gate.open(tier, upto) {
             self.gate_wait.record(&parked);
-            leave(parked);
+            leave(&self.pen.ownership, parked);
         }
     }
 
@@ -272,7 +281,15 @@ impl<M: Persisted> Shell<M> {
     }
 }
 
-fn leave<M: Persisted>(parked: Parked<M>) {
+/// The last moment at which this node may find out that it was frozen for so
+/// long that another has taken over: then what became of the decision is for
+/// that one to say.
+fn leave<M: Persisted>(ownership: &Ownership, parked: Parked<M>) {
+    let answer = if ownership.may_acknowledge(parked.tier) {
+        Ok(parked.outcome)
+    } else {
+        Err(AskError::Unknown)
+    };
     // Nobody listens any more: the decision stands, and its caller asks again.
-    let _ = parked.to.send(Ok(parked.outcome));
+    let _ = parked.to.send(answer);
 }

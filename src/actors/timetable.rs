@@ -53,8 +53,9 @@ impl Hosted for Timetable {
 
     fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, now: Timestamp) {
         let id = shell.machine.plan().timetable_id;
-        // Only holds of an earlier life of the server lost time.
-        if let Some(alive_at) = node.alive_before.filter(|_| shell.is_from_another_epoch()) {
+        // Only holds of an owner that died lost time.
+        let alive_before = node.ownership.alive_before(shell.entity().shard());
+        if let Some(alive_at) = alive_before.filter(|_| shell.is_from_another_epoch()) {
             let grace = shell.machine.grace_after_outage(now, alive_at);
             shell.adopt(now, grace);
         }
@@ -63,10 +64,11 @@ impl Hosted for Timetable {
         for hold in shell.machine.holds() {
             node.holds.insert(hold.id, hold.user, id);
         }
+        let epoch = shell.epoch();
         let machine = &mut shell.machine;
         drop(machine.take_changes());
         let board = node.board(machine.plan());
-        board.load(node.ownership.epoch(), machine.statuses(), machine.counts());
+        board.load(epoch, machine.statuses(), machine.counts());
     }
 
     fn applied(&mut self, node: &Node, events: &[(Seq, Event)]) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::App;
 use crate::actors::board::SeatCounts;
 use crate::catalogue::{Performance, Timetable};
-use crate::domain::ids::{HoldId, TimetableId, UserId, shard_in};
+use crate::domain::ids::{HoldId, ShardId, TimetableId, UserId, shard_in, shard_of};
 use crate::domain::plan::Plan;
 use crate::domain::roles::Role;
 use crate::domain::timetable;
@@ -113,8 +113,9 @@ impl App {
         if let Some(timetable) = self.node.holds.timetable_of(hold) {
             return Ok(Some(timetable));
         }
-        // It has ended, or never was: those of its shard may remember.
-        for timetable in self.node.boards.of_shard(shard_in(hold.0)) {
+        // It has ended, or never was, or is another node's: those of its shard
+        // may remember.
+        for timetable in self.timetables_of_shard(shard_in(hold.0)) {
             let find = timetable::Command::FindHold { hold, user };
             match self.node.timetables.ask(timetable.0, find).await? {
                 Err(timetable::Refusal::HoldNotFound) => {}
@@ -122,6 +123,56 @@ impl App {
             }
         }
         Ok(None)
+    }
+
+    fn timetables_of_shard(&self, shard: ShardId) -> Vec<TimetableId> {
+        if self.node.ownership.is_here(shard) {
+            return self.node.boards.of_shard(shard);
+        }
+        let performances = self.catalogue.performances();
+        let ids = performances.iter().flat_map(|performance| {
+            let ids = performance.timetables.iter();
+            ids.map(|timetable| timetable.plan.timetable_id)
+        });
+        ids.filter(|id| shard_of(id.0) == shard).collect()
+    }
+
+    /// The live holds of a user, on whichever node they are, oldest first.
+    ///
+    /// # Errors
+    /// 503 if a node doesn't answer: some of them may be there.
+    pub async fn holds_of(&self, user: UserId) -> Answer<Vec<(HoldId, TimetableId)>> {
+        let mut holds = self.own_holds_of(user);
+        let owners = self.node.ownership.others();
+        if let Some(peers) = self.node.route.peers() {
+            let asked = owners.iter().map(|owner| {
+                peers.query::<_, Vec<(HoldId, TimetableId)>>(
+                    &owner.address,
+                    "/internal/holds",
+                    &user,
+                )
+            });
+            for answer in futures_util::future::join_all(asked).await {
+                holds.extend(
+                    answer.map_err(|error| {
+                        Problem::store_unavailable().caused_by(error.to_string())
+                    })?,
+                );
+            }
+        }
+        holds.sort_unstable();
+        // A shard may have moved while its owners were asked.
+        holds.dedup();
+        Ok(holds)
+    }
+
+    /// The live holds of a user on timetables of this node.
+    #[must_use]
+    pub fn own_holds_of(&self, user: UserId) -> Vec<(HoldId, TimetableId)> {
+        let holds = self.node.holds.of_user(user).into_iter();
+        holds
+            .filter_map(|hold| Some((hold, self.node.holds.timetable_of(hold)?)))
+            .collect()
     }
 
     /// How many seats of a timetable are in which status.

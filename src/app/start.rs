@@ -13,11 +13,14 @@ use crate::actors::board::Boards;
 use crate::actors::directory::{Directory, Supervisor};
 use crate::actors::lanes::{self, Lanes};
 use crate::actors::loader::{AccountLoader, read_accounts};
-use crate::actors::node::{HoldIndex, Node, Options, Ownership};
+use crate::actors::node::{HoldIndex, Node, Options};
+use crate::actors::ownership::Ownership;
+use crate::actors::route::Route;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::decision::Tier;
+use crate::domain::ids::NodeId;
 use crate::domain::time::Millis;
 use crate::http::tickets::TicketSigner;
 use crate::persistence::Store;
@@ -45,7 +48,11 @@ pub(super) async fn node(
 ) -> Result<(Arc<Node>, ActorRef<()>, JoinHandle<()>), StartError> {
     let name = node_name(&config.node.data_dir)?;
     let claim = store
-        .claim_all_shards(name.clone(), config.http.listen.clone(), clock.now())
+        .claim_all_shards(
+            name.as_str().to_owned(),
+            config.http.listen.clone(),
+            clock.now(),
+        )
         .await?;
     tracing::info!(
         shard.epoch = claim.epoch.0,
@@ -66,14 +73,16 @@ pub(super) async fn node(
     let timetables = Arc::new(Directory::new(supervisor.clone(), permits));
     let accounts = Arc::new(Directory::new(supervisor.clone(), permits));
     let (account_loader, line) = AccountLoader::new();
+    let ownership = Arc::new(Ownership::of_all(claim.epoch, claim.alive_at));
+    let route = Route::new(Arc::clone(&ownership), None, patience);
     let node = Arc::new(Node {
         name,
         clock: clock.clone(),
         store: store.clone(),
         catalogue: Arc::clone(catalogue),
         lanes,
-        ownership: Ownership::of_all(claim.epoch),
-        alive_before: claim.alive_at,
+        ownership,
+        route: route.clone(),
         options: Options {
             permits_max: permits,
             patience,
@@ -87,8 +96,8 @@ pub(super) async fn node(
         },
         boards: Boards::default(),
         holds: HoldIndex::default(),
-        timetables: Handle::new(Arc::clone(&timetables)),
-        accounts: Handle::new(Arc::clone(&accounts)),
+        timetables: Handle::new(Arc::clone(&timetables), route.clone()),
+        accounts: Handle::new(Arc::clone(&accounts), route),
         account_loader,
     });
     timetables.belong_to(Arc::clone(&node));
@@ -98,16 +107,16 @@ pub(super) async fn node(
 }
 
 /// The name of this node: written once to the data folder.
-fn node_name(folder: &Path) -> Result<String, StartError> {
+fn node_name(folder: &Path) -> Result<NodeId, StartError> {
     let file = folder.join("node-id");
     let unusable =
         |error: std::io::Error| StartError::Other(format!("{}: {error}", file.display()));
     match std::fs::read_to_string(&file) {
-        Ok(name) if !name.trim().is_empty() => Ok(name.trim().to_owned()),
+        Ok(name) if !name.trim().is_empty() => Ok(NodeId::new(name.trim())),
         _ => {
             let name = uuid::Uuid::new_v4().simple().to_string();
             std::fs::write(&file, &name).map_err(unusable)?;
-            Ok(name)
+            Ok(NodeId::new(&name))
         }
     }
 }

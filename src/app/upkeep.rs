@@ -53,7 +53,7 @@ async fn heartbeat(app: Weak<App>) {
         app.node.give_up();
         if let Err(error) = app
             .store
-            .note_alive(app.node.name.clone(), app.clock.now())
+            .note_alive(app.node.name.as_str().to_owned(), app.clock.now())
             .await
         {
             tracing::debug!(%error, "the sign of life could not be written");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -18,6 +19,55 @@ pub struct ShardId(pub u16);
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Some of the shards.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ShardSet([u64; SHARDS as usize / 64]);
+
+impl ShardSet {
+    /// None of them.
+    pub const EMPTY: Self = Self([0; SHARDS as usize / 64]);
+
+    /// Puts `shard` in.
+    pub fn insert(&mut self, shard: ShardId) {
+        if let Some(word) = self.0.get_mut(usize::from(shard.0 / 64)) {
+            *word |= 1 << (shard.0 % 64);
+        }
+    }
+
+    /// Whether `shard` is one of them.
+    #[must_use]
+    pub fn contains(&self, shard: ShardId) -> bool {
+        let word = self.0.get(usize::from(shard.0 / 64));
+        word.is_some_and(|word| (word >> (shard.0 % 64)) & 1 == 1)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::EMPTY
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+}
+
+impl fmt::Debug for ShardSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} shards", self.len())
+    }
+}
+
+impl FromIterator<ShardId> for ShardSet {
+    fn from_iter<I: IntoIterator<Item = ShardId>>(shards: I) -> Self {
+        let mut set = Self::EMPTY;
+        shards.into_iter().for_each(|shard| set.insert(shard));
+        set
     }
 }
 
@@ -148,6 +198,37 @@ impl From<UserId> for EntityId {
         }
     }
 }
+
+/// The name of a server: the same over its restarts. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(Arc<str>);
+
+impl NodeId {
+    /// The node of this name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How often a node has started.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Incarnation(pub u32);
 
 /// How often the ownership of a shard has changed; a write that carries an old
 /// one is refused.

@@ -11,6 +11,8 @@
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::seat::SeatIndex;
 
 mod build;
@@ -36,7 +38,8 @@ pub const COORDINATE_MAX: f32 = 1_000_000.0;
 const UNIT_DIGITS: usize = 6;
 
 /// The place of a section in its venue, from 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct SectionIndex(pub u16);
 
 /// The place of a row in its venue, counted over all sections from 0.

@@ -13,6 +13,7 @@ pub mod invariant;
 pub mod layout;
 pub mod money;
 pub mod order;
+pub mod placement;
 pub mod plan;
 pub mod queue_policy;
 pub mod roles;

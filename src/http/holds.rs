@@ -263,17 +263,13 @@ pub async fn mine(
 ) -> Answer<Json<List<HoldAnswer>>> {
     let user = caller.user_id;
     let after = page.after::<HoldId>()?;
-    let mut ids = app.node.holds.of_user(user);
-    ids.sort_unstable();
-    ids.retain(|id| after.is_none_or(|after| *id > after));
+    let mut ids = app.holds_of(user).await?;
+    ids.retain(|(hold, _)| after.is_none_or(|after| *hold > after));
     let mut holds = Vec::new();
-    for hold in ids {
+    for (hold, id) in ids {
         if holds.len() > page.limit as usize {
             break;
         }
-        let Some(id) = app.node.holds.timetable_of(hold) else {
-            continue;
-        };
         let Ok(plan) = app.plan(id) else { continue };
         match ask_hold(&app, &plan, id, Command::FindHold { hold, user }).await {
             Ok(hold) => holds.push(HoldAnswer::new(&app, &plan, user, &hold)),

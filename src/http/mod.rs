@@ -15,6 +15,7 @@ pub mod failed_sign_ins;
 pub mod hold_token;
 pub mod holds;
 pub mod idempotency;
+pub mod internal;
 mod json;
 pub mod live;
 pub mod ops;

@@ -75,7 +75,7 @@ pub struct Charge {
 }
 
 /// What an account can be asked.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Begin a request under an idempotency key (in memory).
     Reserve(KeyClaim),
@@ -163,7 +163,7 @@ pub enum Event {
 }
 
 /// What an account answers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// Done, or done before.
     Done,
@@ -181,7 +181,7 @@ pub enum Reply {
 }
 
 /// Why an account did not do what was asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Refusal {
     /// The key belongs to another request.
     KeyReused,

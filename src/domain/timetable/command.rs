@@ -17,7 +17,7 @@ use crate::domain::time::Timestamp;
 use super::Hold;
 
 /// Which seats are wanted.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Choice {
     /// These very seats, each named once. `unknown` are the names that the
     /// layout doesn't know; any makes the whole choice refused.
@@ -61,8 +61,9 @@ pub struct LostHold {
     pub under_pass: bool,
 }
 
-/// What a timetable can be asked. Ids are made by the caller.
-#[derive(Debug)]
+/// What a timetable can be asked. Ids are made by the caller. Travels between
+/// nodes of the same version only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Take seats for a while, all or nothing.
     Hold {
@@ -196,7 +197,7 @@ pub enum Event {
 }
 
 /// A hold, as its owner sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct HoldView {
     /// Which one.
     pub id: HoldId,
@@ -220,7 +221,7 @@ impl From<&Hold> for HoldView {
 }
 
 /// What the buyer of an order owes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OrderTerms {
     /// How much.
     pub amount: Money,
@@ -229,7 +230,7 @@ pub struct OrderTerms {
 }
 
 /// What became of an order.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Resolution {
     /// Its seats are sold.
     Confirmed(Arc<Order>),
@@ -240,7 +241,7 @@ pub enum Resolution {
 }
 
 /// What a timetable answers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// The hold as it is now.
     Hold(HoldView),
@@ -259,7 +260,7 @@ pub enum Reply {
 }
 
 /// Why a timetable did not do what was asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Refusal {
     /// The sale, or that of a grade, opens later.
     SaleNotOpen {
