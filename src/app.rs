@@ -123,12 +123,7 @@ impl App {
             .map(|s| s.expose().to_owned())
             .collect();
         let keys = Keys::open(config.auth.secret.expose(), &secrets, &config.node.data_dir)?;
-        let store = Store::open(
-            &config.store.url,
-            config.store.readers,
-            config.store.migrate,
-        )
-        .await?;
+        let store = Store::open(&config.store).await?;
         let view_key = keys.sign(Purpose::Viewer, b"views");
         let catalogue = Arc::new(Catalogue::load(&store, view_key, clock.now()).await?);
         let tickets = start::ticket_signer(&store, &clock).await?;

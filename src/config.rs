@@ -111,6 +111,15 @@ impl Store {
             lanes => lanes as usize,
         }
     }
+
+    /// The defaults, with this `url`.
+    #[must_use]
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            ..Config::default().store
+        }
+    }
 }
 
 /// `[durability]`

@@ -11,7 +11,8 @@ use crate::clock::monotonic;
 use crate::domain::decision::Tier;
 use crate::domain::invariant::Invariant;
 use crate::persistence::batch::Contribution;
-use crate::persistence::sqlite::commit::Verdict;
+use crate::persistence::constraints::{A_BALANCE_IS_NEVER_BELOW_ZERO, A_SEAT_IS_SOLD_ONCE};
+use crate::persistence::store::commit::Verdict;
 use crate::persistence::{Store, StoreError};
 use crate::telemetry::{self, FlushMetrics};
 
@@ -261,10 +262,12 @@ fn give_up(
             "a contribution was refused; its entity is discarded and reloaded"
         );
         let broken = match error {
-            StoreError::Constraint { constraint } if constraint.contains("sold_seat") => {
+            StoreError::Constraint { constraint } if constraint == A_SEAT_IS_SOLD_ONCE => {
                 Invariant::I1
             }
-            StoreError::Constraint { constraint } if constraint.contains("balance") => {
+            StoreError::Constraint { constraint }
+                if constraint == A_BALANCE_IS_NEVER_BELOW_ZERO =>
+            {
                 Invariant::I7
             }
             _ => Invariant::I9,

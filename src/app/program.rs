@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{App, StartError};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::persistence::Store;
 use crate::persistence::lock::DataLock;
 
@@ -45,7 +45,11 @@ pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
 /// [`StartError`]
 pub async fn migrate(config: Config) -> Result<(), StartError> {
     let _lock = DataLock::take(&config.node.data_dir)?;
-    let store = Store::open(&config.store.url, 1, true).await?;
+    let settings = config::Store {
+        migrate: true,
+        ..config.store
+    };
+    let store = Store::open(&settings).await?;
     store.close().await;
     Ok(())
 }

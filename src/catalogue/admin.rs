@@ -18,7 +18,7 @@ use crate::domain::ids::{PerformanceId, TimetableId, UserId, VenueId};
 use crate::domain::queue_policy::PolicyRequest;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::sqlite::catalogue::Update;
+use crate::persistence::store::catalogue::Update;
 
 /// Who administers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

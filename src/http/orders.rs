@@ -28,7 +28,7 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::order::{Method as PaymentMethod, Order, PricedSeats};
 use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
-use crate::persistence::sqlite::orders::{OrderFilter, OrderRow};
+use crate::persistence::store::orders::{OrderFilter, OrderRow};
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {

@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::domain::ids::{OrderId, PerformanceId, TicketId, TimetableId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::sqlite::orders::TicketRow;
+use crate::persistence::store::orders::TicketRow;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {

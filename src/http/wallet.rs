@@ -21,7 +21,7 @@ use crate::domain::account::{Command, Reply};
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 use crate::persistence::rows::charge_body;
-use crate::persistence::sqlite::orders::EntryRow;
+use crate::persistence::store::orders::EntryRow;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {

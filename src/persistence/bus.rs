@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::sqlite::outbox::{Envelope, NewTicket, Place};
+use super::store::outbox::{Envelope, NewTicket, Place};
 use super::{Store, StoreError};
 use crate::clock::Clock;
 use crate::domain::ids::{shard_of, with_shard};
@@ -102,7 +102,7 @@ async fn relay(store: &Store, clock: &Clock, kid: &str) -> Result<Relayed, Store
     let mut relayed = Relayed::default();
     let mut after: Option<Place> = None;
     loop {
-        let events = store.unpublished(after.as_ref(), RELAY_MAX).await?;
+        let events = store.unpublished(None, after.as_ref(), RELAY_MAX).await?;
         let Some(last) = events.last() else {
             return Ok(relayed);
         };
@@ -187,6 +187,7 @@ mod tests {
     async fn publish(store: &Store, entity: Uuid, numbers: std::ops::RangeInclusive<u64>) {
         for number in numbers {
             store
+                .sqlite()
                 .transaction(move |connection| {
                     Box::pin(async move {
                         sqlx::query(
@@ -210,7 +211,7 @@ mod tests {
     async fn a_hole_in_the_numbers_of_one_entity_leaves_only_that_one_behind() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("bus.db").display());
-        let store = Store::open(&url, 2, true).await.unwrap();
+        let store = Store::open(&crate::config::Store::at(url)).await.unwrap();
         let clock = Clock::system();
         let (holed, whole) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let many = u64::from(RELAY_MAX) + 8;

@@ -1,6 +1,7 @@
 //! Everything that outlives the process.
 //!
 //! * [`batch`]: what the actors hand over, and how it coalesces while it waits.
+//! * [`store`]: the seam to the store of truth, and what it promises.
 //! * [`sqlite`]: the embedded store, the truth on one machine.
 //! * [`lock`]: the lock that makes one server the owner of a data folder.
 //! * [`bus`]: the in-process event bus and the consumers on it.
@@ -8,13 +9,14 @@
 
 pub mod batch;
 pub mod bus;
+pub mod constraints;
 pub mod lock;
 pub mod rows;
 pub mod sqlite;
+pub mod store;
 pub mod verify;
 
-/// The store that this build runs on.
-pub use sqlite::SqliteStore as Store;
+pub use store::Store;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +25,12 @@ pub enum StoreError {
     /// written, and the same call may be repeated.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// A named constraint refused a row; nothing was written.
+    /// A named constraint refused a row; nothing was written. Those of
+    /// [`constraints`] have the same name in every store.
     #[error("the constraint {constraint} refused a row")]
     Constraint {
-        /// The name of the constraint, or the columns of a unique index as
-        /// SQLite tells them (`user.email`).
+        /// The name of the constraint; where it has no meaning above the store,
+        /// what the store tells of it.
         constraint: String,
     },
     /// A file of the store can't be read or written. The process ends and

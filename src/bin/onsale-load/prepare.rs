@@ -17,7 +17,7 @@ use std::sync::Arc;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use onsale::clock::Clock;
-use onsale::config::Config;
+use onsale::config::{self, Config};
 use onsale::domain::account::{Account, Command};
 use onsale::domain::decision::step;
 use onsale::domain::ids::{Activation, EntityId, Epoch, Seq, ShardId, Stamp, UserId, with_shard};
@@ -26,10 +26,11 @@ use onsale::domain::roles::Roles;
 use onsale::domain::time::{Millis, Timestamp};
 use onsale::http::accounts::{Accounts, AccountsOptions};
 use onsale::keys::Keys;
+use onsale::persistence::Store;
 use onsale::persistence::batch::{Contribution, Persisted as _};
 use onsale::persistence::lock::{DataLock, LockError};
 use onsale::persistence::sqlite::SqliteStore;
-use onsale::persistence::sqlite::commit::Verdict;
+use onsale::persistence::store::commit::Verdict;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -188,7 +189,7 @@ async fn accounts(config: &Config, bank: &Bank) -> Result<Accounts, String> {
 
 /// Writes wallets as their owner would.
 struct Bank {
-    store: SqliteStore,
+    store: Store,
     clock: Clock,
     url: String,
     /// Held where no server runs, so that none starts meanwhile.
@@ -204,9 +205,12 @@ impl Bank {
         };
         // A live server has brought the schema up to date.
         let migrate = lock.is_some() && config.store.migrate;
-        let store = SqliteStore::open(&config.store.url, 1, migrate)
-            .await
-            .map_err(text)?;
+        let store = Store::open(&config::Store {
+            migrate,
+            ..config.store.clone()
+        })
+        .await
+        .map_err(text)?;
         let bank = Self {
             store,
             clock: Clock::system(),

@@ -14,6 +14,7 @@ use super::request::{
     VenueRequest,
 };
 use super::{Caller, Catalogue, Performance};
+use crate::config;
 use crate::domain::ids::{TimetableId, UserId, VenueId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::{Millis, Timestamp};
@@ -48,7 +49,7 @@ impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}", folder.path().join("onsale.db").display());
-        let store = Store::open(&url, 2, true).await.unwrap();
+        let store = Store::open(&config::Store::at(&url)).await.unwrap();
         let catalogue = Arc::new(Catalogue::load(&store, KEY, NOW).await.unwrap());
         let owner = Caller {
             user: UserId(Uuid::now_v7()),
@@ -70,7 +71,7 @@ impl World {
 
     /// As another process would find it.
     async fn reopened(&self) -> Arc<Catalogue> {
-        let store = Store::open(&self.url, 1, false).await.unwrap();
+        let store = Store::open(&config::Store::at(&self.url)).await.unwrap();
         Arc::new(Catalogue::load(&store, KEY, NOW).await.unwrap())
     }
 

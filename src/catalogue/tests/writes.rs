@@ -16,7 +16,7 @@ fn price(name: &str, price: i64) -> GradePatch {
 }
 
 async fn sell(world: &World, timetable: TimetableId) {
-    let sold = world.store.transaction(move |c| {
+    let sold = world.store.sqlite().transaction(move |c| {
         Box::pin(async move {
             sqlx::query(
                 "INSERT INTO orders SELECT ?1, ?2, ?1, ?1, ?1, 'wallet', 'confirmed', 0, 0, 0, 0, 0,

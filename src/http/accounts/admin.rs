@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::http::auth::Admin;
 use crate::http::error::Problem;
 use crate::http::extract::{Json, List, NoBody, Page, Path, Query};
-use crate::persistence::sqlite::accounts::StoredUser;
+use crate::persistence::store::accounts::StoredUser;
 
 /// The roles that a user is to have.
 #[derive(Deserialize, ToSchema)]

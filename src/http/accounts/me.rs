@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::http::auth::SignedIn;
 use crate::http::error::Problem;
 use crate::http::extract::{Json, NoBody};
-use crate::persistence::sqlite::accounts::PersonalRows;
+use crate::persistence::store::export::PersonalRows;
 
 /// What can be changed.
 #[derive(Deserialize, ToSchema)]

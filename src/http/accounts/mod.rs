@@ -28,7 +28,7 @@ use crate::app::App;
 use crate::domain::ids::UserId;
 use crate::domain::roles::{Role, Roles};
 use crate::domain::time::Timestamp;
-use crate::persistence::sqlite::accounts::StoredUser;
+use crate::persistence::store::accounts::StoredUser;
 
 pub use provision::AdminEnsured;
 pub use service::{AccountError, Accounts, AccountsOptions, TokenPair};

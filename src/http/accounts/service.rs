@@ -12,11 +12,11 @@ use crate::http::failed_sign_ins::{FailedSignIns, TooManyFailures};
 use crate::http::password::{PasswordError, PasswordPool};
 use crate::http::tokens::{AccessTokens, Grant, Identity, TokenRefusal};
 use crate::keys::Keys;
-use crate::persistence::StoreError;
-use crate::persistence::sqlite::SqliteStore;
-use crate::persistence::sqlite::accounts::{
-    EMAIL_IS_UNIQUE, NewSession, NewUser, PersonalRows, Rotation, SessionGrant, StoredUser,
-};
+use crate::persistence::constraints::EMAIL_IS_UNIQUE;
+use crate::persistence::store::accounts::{NewUser, StoredUser};
+use crate::persistence::store::export::PersonalRows;
+use crate::persistence::store::sessions::{NewSession, Rotation, SessionGrant};
+use crate::persistence::{Store, StoreError};
 
 /// How many old sessions one sweep removes at most.
 const SWEEP_SESSIONS_MAX: u32 = 5_000;
@@ -116,7 +116,7 @@ pub struct TokenPair {
 /// Accounts, their sessions and their tokens.
 #[derive(Debug)]
 pub struct Accounts {
-    pub(super) store: SqliteStore,
+    pub(super) store: Store,
     keys: Keys,
     clock: Clock,
     tokens: AccessTokens,
@@ -131,7 +131,7 @@ impl Accounts {
     /// # Errors
     /// Those of the store.
     pub async fn open(
-        store: SqliteStore,
+        store: Store,
         keys: Keys,
         clock: Clock,
         options: &AccountsOptions,

@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::fields::PersonName;
 use super::*;
 use crate::clock::Clock;
+use crate::config;
 use crate::domain::time::Millis;
 use crate::http::tokens::TokenRefusal;
 use crate::keys::Keys;
-use crate::persistence::sqlite::SqliteStore;
+use crate::persistence::Store;
 
 const PASSWORD: &str = "correct horse";
 const EMAIL: &str = "ann@example.com";
@@ -28,7 +29,7 @@ const OPTIONS: AccountsOptions = AccountsOptions {
 
 struct Fixture {
     accounts: Accounts,
-    store: SqliteStore,
+    store: Store,
     clock: Clock,
     folder: tempfile::TempDir,
 }
@@ -41,7 +42,7 @@ impl Fixture {
 
     async fn over(folder: tempfile::TempDir, clock: Clock) -> Self {
         let url = format!("sqlite://{}", folder.path().join("onsale.db").display());
-        let store = SqliteStore::open(&url, 2, true).await.unwrap();
+        let store = Store::open(&config::Store::at(url)).await.unwrap();
         let keys = Keys::open(
             "a secret for tests, long enough",
             &[],
@@ -456,7 +457,7 @@ async fn the_sweep_removes_what_no_token_needs_and_nothing_else() {
 
 #[tokio::test]
 async fn a_user_has_at_most_100_sessions_and_the_oldest_end() {
-    use crate::persistence::sqlite::accounts::NewSession;
+    use crate::persistence::store::sessions::NewSession;
     let f = Fixture::new().await;
     let user = f.ann().await;
     let first = f.sign_in().await;
@@ -494,6 +495,7 @@ async fn an_export_has_everything_of_the_caller_and_nothing_of_others() {
         .unwrap();
     let users = [(ann, "confirmed"), (ann, "aborted"), (bob, "confirmed")];
     f.store
+        .sqlite()
         .transaction(move |c| {
             Box::pin(async move {
                 for (seq, (user, status)) in (1..).zip(users) {

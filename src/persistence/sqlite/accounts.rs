@@ -7,11 +7,6 @@
 mod export;
 mod sessions;
 
-pub use export::{
-    EXPORT_ROWS_MAX, OrderRow, PersonalRows, SeatRow, SessionRow, TicketRow, WalletRow,
-};
-pub use sessions::{NewSession, RecentRevocations, Rotation, SessionGrant};
-
 use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -22,68 +17,13 @@ use crate::domain::ids::UserId;
 use crate::domain::roles::Roles;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-
-/// The unique index on a live user's e-mail, as [`StoreError::Constraint`]
-/// names it.
-pub const EMAIL_IS_UNIQUE: &str = "user.email";
+use crate::persistence::store::accounts::{NewUser, RolesSet, StoredUser};
 
 /// How many users one statement of [`SqliteStore::insert_users`] inserts.
 const INSERT_ROWS_MAX: usize = 2_000;
 
-/// A user to be made.
-#[derive(Clone, Debug)]
-pub struct NewUser {
-    /// Made by the caller.
-    pub id: UserId,
-    /// Normalised.
-    pub email: String,
-    /// As shown to others.
-    pub name: String,
-    /// PHC string.
-    pub password_hash: String,
-    /// What the account may do.
-    pub roles: Roles,
-    /// When it is made.
-    pub created_at: Timestamp,
-}
-
-/// A stored user.
-#[derive(Clone, Debug)]
-pub struct StoredUser {
-    /// Its id.
-    pub id: UserId,
-    /// Normalised; an erased user has none that anybody could sign in with.
-    pub email: String,
-    /// As shown to others.
-    pub name: String,
-    /// PHC string; empty for an erased user.
-    pub password_hash: String,
-    /// What the account may do.
-    pub roles: Roles,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Tokens granted before this are dead.
-    pub sessions_from: Timestamp,
-    /// When it was deleted or erased, if it was.
-    pub deleted_at: Option<Timestamp>,
-}
-
-/// How a change of roles went.
-#[derive(Clone, Debug)]
-pub struct RolesSet {
-    /// The user after it.
-    pub user: StoredUser,
-    /// Whether the roles are others than before, so that the sessions ended.
-    pub changed: bool,
-}
-
 impl SqliteStore {
-    /// Makes a user. On disk when this returns.
-    ///
-    /// # Errors
-    /// [`StoreError::Constraint`] of [`EMAIL_IS_UNIQUE`] if there is one with
-    /// this e-mail.
-    pub async fn insert_user(&self, user: NewUser) -> Result<(), StoreError> {
+    pub(crate) async fn insert_user(&self, user: NewUser) -> Result<(), StoreError> {
         let rows = as_json(std::slice::from_ref(&user))?;
         self.transaction(move |c| {
             Box::pin(async move {
@@ -94,12 +34,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Makes many users, some thousands a statement, in one transaction; skips
-    /// those whose e-mail has an account. Returns how many were made.
-    ///
-    /// # Errors
-    /// Those of the store; none was made then.
-    pub async fn insert_users(&self, users: Vec<NewUser>) -> Result<u64, StoreError> {
+    pub(crate) async fn insert_users(&self, users: Vec<NewUser>) -> Result<u64, StoreError> {
         let chunks: Vec<String> = users
             .chunks(INSERT_ROWS_MAX)
             .map(as_json)
@@ -121,11 +56,7 @@ impl SqliteStore {
         .await
     }
 
-    /// The user with this id, also a deleted one.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn user(&self, id: UserId) -> Result<Option<StoredUser>, StoreError> {
+    pub(crate) async fn user(&self, id: UserId) -> Result<Option<StoredUser>, StoreError> {
         let row = sqlx::query("SELECT * FROM user WHERE id = ?").bind(id.0);
         row.fetch_optional(&self.readers)
             .await?
@@ -134,11 +65,10 @@ impl SqliteStore {
             .transpose()
     }
 
-    /// The live user with this e-mail.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn user_by_email(&self, email: &str) -> Result<Option<StoredUser>, StoreError> {
+    pub(crate) async fn user_by_email(
+        &self,
+        email: &str,
+    ) -> Result<Option<StoredUser>, StoreError> {
         let row =
             sqlx::query("SELECT * FROM user WHERE email = ? AND deleted_at IS NULL").bind(email);
         row.fetch_optional(&self.readers)
@@ -148,11 +78,7 @@ impl SqliteStore {
             .transpose()
     }
 
-    /// The ids of the live users with these e-mails, by e-mail.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn user_ids_by_email(
+    pub(crate) async fn user_ids_by_email(
         &self,
         emails: &[String],
     ) -> Result<Vec<(String, UserId)>, StoreError> {
@@ -170,12 +96,7 @@ impl SqliteStore {
             .collect())
     }
 
-    /// Users with an id above `after`, in the order of their ids, live and
-    /// deleted; all with `email` if it is given.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn users(
+    pub(crate) async fn users(
         &self,
         email: Option<&str>,
         after: Option<UserId>,
@@ -197,11 +118,7 @@ impl SqliteStore {
         rows.iter().map(user_of).collect()
     }
 
-    /// Renames a live user; `None` if there is none. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn rename_user(
+    pub(crate) async fn rename_user(
         &self,
         id: UserId,
         name: String,
@@ -221,12 +138,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Gives a live user these roles and, if they are others than before, ends
-    /// all sessions; `None` if there is no such user. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn set_roles(
+    pub(crate) async fn set_roles(
         &self,
         id: UserId,
         roles: Roles,
@@ -263,12 +175,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Deletes a live user so that [`Self::restore_user`] can undo it, and ends
-    /// all sessions; `None` if there is no such user. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn delete_user(
+    pub(crate) async fn delete_user(
         &self,
         id: UserId,
         now: Timestamp,
@@ -282,13 +189,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Overwrites what says who a live user is (e-mail, name, password) and
-    /// ends all sessions; orders and money stay. Nothing undoes it. `None` if
-    /// there is no such user. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn erase_user(
+    pub(crate) async fn erase_user(
         &self,
         id: UserId,
         now: Timestamp,
@@ -323,13 +224,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Undoes [`Self::delete_user`]; the sessions stay ended. A user who was
-    /// not deleted is returned as it is; `None` for an erased or unknown one.
-    ///
-    /// # Errors
-    /// [`StoreError::Constraint`] of [`EMAIL_IS_UNIQUE`] if somebody has signed
-    /// up with this e-mail since.
-    pub async fn restore_user(&self, id: UserId) -> Result<Option<StoredUser>, StoreError> {
+    pub(crate) async fn restore_user(&self, id: UserId) -> Result<Option<StoredUser>, StoreError> {
         self.transaction(move |c| {
             Box::pin(async move {
                 let sql = "UPDATE user SET deleted_at = NULL

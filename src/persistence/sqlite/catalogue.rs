@@ -17,24 +17,10 @@ use crate::domain::account::KEY_LIFE;
 use crate::domain::ids::{PerformanceId, TimetableId};
 use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::StoreError;
-
-/// How a change of a performance went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Update {
-    /// It is stored.
-    Done,
-    /// Nothing was stored: seats have been sold, and the change is one that
-    /// may only come before.
-    HasOrders,
-}
+use crate::persistence::store::catalogue::Update;
 
 impl SqliteStore {
-    /// Makes a venue, unless one was made under the same key: then that one is
-    /// returned. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was made then.
-    pub async fn insert_venue(
+    pub(crate) async fn insert_venue(
         &self,
         venue: VenueRow,
         idem: Option<IdemKey>,
@@ -71,13 +57,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Makes a performance with its dates and, if it is new, its category,
-    /// unless one was made under the same key: then the id of that one is
-    /// returned. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was made then.
-    pub async fn insert_performance(
+    pub(crate) async fn insert_performance(
         &self,
         performance: PerformanceRow,
         timetables: Vec<TimetableRow>,
@@ -103,12 +83,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Adds a date to a performance, unless one was added under the same key:
-    /// then that one is returned. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was made then.
-    pub async fn insert_timetable(
+    pub(crate) async fn insert_timetable(
         &self,
         timetable: TimetableRow,
         idem: Option<IdemKey>,
@@ -143,13 +118,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Stores a performance as it is now; if `before_first_sale`, only while no
-    /// seat of it has been sold. A poster that was uploaded is dropped where
-    /// `poster_url` doesn't point to it any more. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was changed then.
-    pub async fn update_performance(
+    pub(crate) async fn update_performance(
         &self,
         performance: PerformanceRow,
         keeps_poster: bool,
@@ -173,21 +142,12 @@ impl SqliteStore {
         .await
     }
 
-    /// Whether a seat of the performance was ever sold.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn has_orders(&self, id: PerformanceId) -> Result<bool, StoreError> {
+    pub(crate) async fn has_orders(&self, id: PerformanceId) -> Result<bool, StoreError> {
         let mut reader = self.readers.acquire().await?;
         has_orders(&mut reader, id).await
     }
 
-    /// Stores the poster of a performance, and the url that it is shown with.
-    /// On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was changed then.
-    pub async fn store_poster(
+    pub(crate) async fn store_poster(
         &self,
         performance: PerformanceRow,
         poster: Poster,
@@ -215,11 +175,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Calls a date off. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was changed then.
-    pub async fn cancel_timetable(
+    pub(crate) async fn cancel_timetable(
         &self,
         id: TimetableId,
         now: Timestamp,
@@ -235,12 +191,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Files all performances of category `from` under `to`, which is made if
-    /// it is new; `from` is no more. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was changed then.
-    pub async fn rename_category(
+    pub(crate) async fn rename_category(
         &self,
         from: String,
         to: String,
@@ -259,11 +210,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Forgets a category. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was changed then.
-    pub async fn delete_category(&self, slug: String) -> Result<(), StoreError> {
+    pub(crate) async fn delete_category(&self, slug: String) -> Result<(), StoreError> {
         self.transaction(move |c| {
             Box::pin(async move {
                 let gone = sqlx::query("DELETE FROM category WHERE slug = ?");

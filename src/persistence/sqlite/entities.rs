@@ -20,27 +20,16 @@ use crate::domain::timetable::Hold;
 use crate::domain::timetable::restore::Stored;
 use crate::persistence::StoreError;
 use crate::persistence::rows::ORDERS_TOPIC;
-
-/// An entity as stored: its state's rows and their version.
-#[derive(Debug)]
-pub struct Loaded<T> {
-    /// The rows.
-    pub state: T,
-    /// Their version; the default for an entity that was never written.
-    pub stamp: Stamp,
-    /// The last number published to each topic.
-    pub last_event_seq: u64,
-}
+use crate::persistence::store::entities::Loaded;
 
 /// How many settled orders an account gets back: as many as it remembers.
 const SETTLED_LOADED_MAX: i64 = 128;
 
 impl SqliteStore {
-    /// A timetable at its version, read in one snapshot.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn load_timetable(&self, id: TimetableId) -> Result<Loaded<Stored>, StoreError> {
+    pub(crate) async fn load_timetable(
+        &self,
+        id: TimetableId,
+    ) -> Result<Loaded<Stored>, StoreError> {
         let mut snapshot = self.readers.acquire().await?;
         // A read transaction in a task's own future: loads are never cancelled.
         sqlx::query("BEGIN").execute(&mut *snapshot).await?;
@@ -49,12 +38,7 @@ impl SqliteStore {
         loaded
     }
 
-    /// Accounts at their versions, read in one snapshot; those that were never
-    /// written are empty.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn load_accounts(
+    pub(crate) async fn load_accounts(
         &self,
         users: &[UserId],
         now: Timestamp,
@@ -66,11 +50,7 @@ impl SqliteStore {
         loaded
     }
 
-    /// Timetables that have something to do without being asked: live holds.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn timetables_with_holds(&self) -> Result<Vec<TimetableId>, StoreError> {
+    pub(crate) async fn timetables_with_holds(&self) -> Result<Vec<TimetableId>, StoreError> {
         let rows = sqlx::query("SELECT DISTINCT timetable_id FROM hold")
             .fetch_all(&self.readers)
             .await?;
@@ -79,23 +59,14 @@ impl SqliteStore {
             .collect()
     }
 
-    /// Accounts whose money is set aside for orders of unknown outcome.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn accounts_in_doubt(&self) -> Result<Vec<UserId>, StoreError> {
+    pub(crate) async fn accounts_in_doubt(&self) -> Result<Vec<UserId>, StoreError> {
         let rows = sqlx::query("SELECT DISTINCT user_id FROM prepare WHERE state = 'prepared'")
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(|row| Ok(UserId(row.try_get(0)?))).collect()
     }
 
-    /// How many seats of each timetable are sold and blocked, for those that
-    /// aren't loaded.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn seat_counts(&self) -> Result<Vec<(TimetableId, u32, u32)>, StoreError> {
+    pub(crate) async fn seat_counts(&self) -> Result<Vec<(TimetableId, u32, u32)>, StoreError> {
         let rows = sqlx::query(
             "SELECT timetable_id, sum(sold), sum(blocked) FROM ( \
                  SELECT timetable_id, count(*) AS sold, 0 AS blocked FROM sold_seat GROUP BY 1 \
@@ -115,11 +86,7 @@ impl SqliteStore {
             .collect()
     }
 
-    /// The stored answer under a key.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn stored_answer(
+    pub(crate) async fn stored_answer(
         &self,
         user: UserId,
         key: &str,
@@ -136,12 +103,11 @@ impl SqliteStore {
             .transpose()
     }
 
-    /// Forgets keys whose answers need not be repeated any more, at most
-    /// `limit` of them. Returns how many.
-    ///
-    /// # Errors
-    /// If the store can't be written.
-    pub async fn forget_keys(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+    pub(crate) async fn forget_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
         self.transaction(move |connection| {
             Box::pin(async move {
                 let done = sqlx::query(

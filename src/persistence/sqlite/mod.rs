@@ -8,17 +8,18 @@
 //! acknowledged afterwards would be invisible to others. [`SqliteStore::transaction`]
 //! therefore runs its work in a task that goes on to its end whoever waits.
 
-pub mod accounts;
-pub mod catalogue;
-pub mod commit;
-pub mod entities;
-pub mod orders;
-pub mod outbox;
-pub mod shards;
+mod accounts;
+mod catalogue;
+mod commit;
+mod entities;
+mod orders;
+mod outbox;
+mod shards;
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -29,11 +30,14 @@ use sqlx::sqlite::{
 };
 use tokio::sync::Mutex;
 
-use super::StoreError;
+use super::{StoreError, constraints};
 
 /// How long a connection waits for another process's lock (`onsale verify`
 /// reads beside a live server) before the statement fails as busy.
 const BUSY_TIMEOUT_MS: u64 = 5_000;
+
+/// The url of a store in memory, a new one each time that it is opened.
+pub const MEMORY_URL: &str = "sqlite::memory:";
 
 /// The size of a page of the database, in bytes.
 const PAGE_BYTES: u32 = 2_048;
@@ -53,13 +57,16 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the file at `url` (`sqlite://path`), with its folder and itself
-    /// made if they are missing, and applies the migrations if `migrate`.
+    /// made if they are missing, or a new store in memory (`sqlite::memory:`),
+    /// and applies the migrations if `migrate`.
     ///
     /// # Errors
     /// If the file can't be opened, or the migrations don't apply.
     pub async fn open(url: &str, readers: u32, migrate: bool) -> Result<Self, StoreError> {
         let options = options(url)?.create_if_missing(true);
-        if let Some(folder) = file_of(url)?.parent() {
+        if url != MEMORY_URL
+            && let Some(folder) = file_of(url)?.parent()
+        {
             std::fs::create_dir_all(folder).map_err(|e| StoreError::Unavailable(e.into()))?;
         }
         let mut writer = options.clone().connect().await?;
@@ -167,8 +174,24 @@ async fn rollback(connection: &mut SqliteConnection) {
     let _ = sqlx::query("ROLLBACK").execute(connection).await;
 }
 
+/// Which file a url names, or which memory.
+fn place(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    /// How many stores in memory this process has made.
+    static MEMORIES: AtomicU64 = AtomicU64::new(0);
+    if url != MEMORY_URL {
+        return Ok(SqliteConnectOptions::from_str(url)?);
+    }
+    // Not a shared cache: there, a reader fails as locked beside a writer,
+    // instead of waiting for it. This file system keeps a file in memory while
+    // it is open, and shares those whose name begins with a slash.
+    let number = MEMORIES.fetch_add(1, Ordering::Relaxed);
+    Ok(SqliteConnectOptions::new()
+        .filename(format!("/onsale-{number}"))
+        .vfs("memdb"))
+}
+
 fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    Ok(SqliteConnectOptions::from_str(url)?
+    Ok(place(url)?
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))
@@ -231,13 +254,10 @@ pub(crate) fn classify(error: &dyn sqlx::error::DatabaseError) -> Option<StoreEr
         }
         (IOERR, _) => Some(StoreError::Broken(own())),
         (CONSTRAINT, _) => {
-            let constraint = error
-                .message()
-                .rsplit(": ")
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            Some(StoreError::Constraint { constraint })
+            let of = error.message().rsplit(": ").next().unwrap_or_default();
+            Some(StoreError::Constraint {
+                constraint: constraints::of_columns(of).to_owned(),
+            })
         }
         _ => None,
     }
@@ -275,5 +295,29 @@ mod tests {
         // The same call goes through when it was mended.
         set("PRAGMA query_only = OFF").await;
         write().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_store_in_memory_is_one_for_its_readers_and_its_writer_and_for_nobody_else() {
+        let store = SqliteStore::open(MEMORY_URL, 2, true).await.unwrap();
+        let other = SqliteStore::open(MEMORY_URL, 2, true).await.unwrap();
+        let insert = store.transaction(|c| {
+            Box::pin(async move {
+                sqlx::query("INSERT INTO category (slug, created_at) VALUES ('here', 1)")
+                    .execute(c)
+                    .await?;
+                Ok(())
+            })
+        });
+        insert.await.unwrap();
+        let count = |pool: SqlitePool| async move {
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM category")
+                .fetch_one(&pool)
+                .await
+                .unwrap();
+            count
+        };
+        assert_eq!(count(store.readers.clone()).await, 1);
+        assert_eq!(count(other.readers.clone()).await, 0);
     }
 }

@@ -10,103 +10,13 @@ use super::commit::{hex, json};
 use super::entities::{method, seats};
 use crate::domain::ids::{HoldId, OrderId, PaymentId, TicketId, TimetableId, UserId};
 use crate::domain::money::Money;
-use crate::domain::order::{Method, PricedSeats};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-
-/// An order as stored.
-#[derive(Clone, Debug)]
-pub struct OrderRow {
-    /// Which one.
-    pub id: OrderId,
-    /// Of which timetable.
-    pub timetable: TimetableId,
-    /// The buyer.
-    pub user: UserId,
-    /// The hold it was made from.
-    pub hold: HoldId,
-    /// Its payment.
-    pub payment: PaymentId,
-    /// How it is paid.
-    pub method: Method,
-    /// `confirmed`
-    pub status: String,
-    /// What is taken off the price.
-    pub discount: Money,
-    /// What went back.
-    pub refunded: Money,
-    /// When it was opened.
-    pub created_at: Timestamp,
-    /// What was bought.
-    pub seats: PricedSeats,
-    /// Its tickets, once they are issued, in seat order.
-    pub tickets: Vec<TicketId>,
-}
-
-/// Which orders of a user are wanted.
-#[derive(Clone, Debug, Default)]
-pub struct OrderFilter {
-    /// Not before.
-    pub from: Option<Timestamp>,
-    /// Before.
-    pub to: Option<Timestamp>,
-    /// With this status.
-    pub status: Option<String>,
-    /// Older than this one (the newest come first).
-    pub after: Option<OrderId>,
-    /// At most so many.
-    pub limit: u32,
-}
-
-/// A ticket as stored.
-#[derive(Clone, Debug)]
-pub struct TicketRow {
-    /// Which one.
-    pub id: TicketId,
-    /// The order it is of.
-    pub order: OrderId,
-    /// The timetable.
-    pub timetable: TimetableId,
-    /// The seat.
-    pub seat: SeatIndex,
-    /// Its owner.
-    pub user: UserId,
-    /// The key that signs it.
-    pub kid: String,
-    /// `valid`
-    pub status: String,
-    /// When it was issued.
-    pub issued_at: Timestamp,
-    /// The owner's name.
-    pub holder: String,
-}
-
-/// A wallet entry as stored.
-#[derive(Clone, Debug)]
-pub struct EntryRow {
-    /// The decision that made it; entries are listed newest first.
-    pub seq: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Where from.
-    pub debit: String,
-    /// Where to.
-    pub credit: String,
-    /// How much.
-    pub amount: Money,
-    /// Why.
-    pub cause: String,
-    /// Which one.
-    pub cause_id: Uuid,
-}
+use crate::persistence::store::orders::{EntryRow, OrderFilter, OrderRow, TicketRow};
 
 impl SqliteStore {
-    /// An order of `user`.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn order_of(
+    pub(crate) async fn order_of(
         &self,
         user: UserId,
         id: OrderId,
@@ -122,11 +32,7 @@ impl SqliteStore {
         Ok(self.with_tickets(&rows).await?.pop())
     }
 
-    /// The order that a payment of `user` is for.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn order_of_payment(
+    pub(crate) async fn order_of_payment(
         &self,
         user: UserId,
         payment: PaymentId,
@@ -143,11 +49,7 @@ impl SqliteStore {
         Ok(self.with_tickets(&rows).await?.pop())
     }
 
-    /// The orders of `user`, newest first.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn orders_of(
+    pub(crate) async fn orders_of(
         &self,
         user: UserId,
         filter: OrderFilter,
@@ -170,11 +72,7 @@ impl SqliteStore {
         self.with_tickets(&rows).await
     }
 
-    /// The tickets of `user`, newest first, older than `after`.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn tickets_of(
+    pub(crate) async fn tickets_of(
         &self,
         user: UserId,
         after: Option<TicketId>,
@@ -194,11 +92,7 @@ impl SqliteStore {
         rows.iter().map(ticket).collect()
     }
 
-    /// A ticket of `user`.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn ticket_of(
+    pub(crate) async fn ticket_of(
         &self,
         user: UserId,
         id: TicketId,
@@ -215,11 +109,7 @@ impl SqliteStore {
         row.as_ref().map(ticket).transpose()
     }
 
-    /// The wallet entries of `user`, newest first, older than `before`.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn entries_of(
+    pub(crate) async fn entries_of(
         &self,
         user: UserId,
         before: Option<u64>,

@@ -8,90 +8,46 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use super::commit::{hex, json};
+use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-
-/// Where an event stands in the outbox: entity, topic, number.
-pub type Place = (Uuid, String, u64);
-
-/// A published event.
-#[derive(Clone, Debug)]
-pub struct Envelope {
-    /// The entity it happened to.
-    pub entity: Uuid,
-    /// Where it was published.
-    pub topic: String,
-    /// Gap-free per entity and topic.
-    pub event_seq: u64,
-    /// Identifies the event.
-    pub event_id: Uuid,
-    /// What happened.
-    pub kind: String,
-    /// Of the payload's schema.
-    pub version: u16,
-    /// When.
-    pub at: Timestamp,
-    /// JSON.
-    pub payload: String,
-}
-
-/// A ticket to issue.
-#[derive(Clone, Debug)]
-pub struct NewTicket {
-    /// Which one.
-    pub id: Uuid,
-    /// The order it is of.
-    pub order: Uuid,
-    /// The seat.
-    pub seat: u32,
-    /// The timetable.
-    pub timetable: Uuid,
-    /// Its owner.
-    pub user: Uuid,
-}
+use crate::persistence::store::outbox::{Envelope, NewTicket, Place};
 
 impl SqliteStore {
-    /// The first unpublished events behind `after` (`None`: of all), by entity,
-    /// topic and number.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn unpublished(
+    pub(crate) async fn unpublished(
         &self,
+        shards: Option<&[ShardId]>,
         after: Option<&Place>,
         limit: u32,
     ) -> Result<Vec<Envelope>, StoreError> {
         let (entity, topic, event_seq) = after.cloned().unwrap_or_default();
+        // One node owns all shards of an embedded store, so that the shard of
+        // an event is rarely asked for: its entity's row says it.
         let rows = sqlx::query(
             "SELECT entity, topic, event_seq, event_id, type, version, at, payload FROM outbox \
              WHERE published_at IS NULL AND (entity, topic, event_seq) > (?2, ?3, ?4) \
+               AND (?5 IS NULL OR entity IN ( \
+                 SELECT id FROM entity WHERE shard IN (SELECT value FROM json_each(?5)))) \
              ORDER BY entity, topic, event_seq LIMIT ?1",
         )
         .bind(limit)
         .bind(entity)
         .bind(topic)
         .bind(event_seq.cast_signed())
+        .bind(shards.map(json).transpose()?)
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(envelope).collect()
     }
 
-    /// How many events wait to be published.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn outbox_lag(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn outbox_lag(&self) -> Result<u64, StoreError> {
         let row = sqlx::query("SELECT count(*) FROM outbox WHERE published_at IS NULL")
             .fetch_one(&self.readers)
             .await?;
         Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
     }
 
-    /// Notes that the bus has these events.
-    ///
-    /// # Errors
-    /// If the store can't be written.
-    pub async fn mark_published(
+    pub(crate) async fn mark_published(
         &self,
         events: &[Envelope],
         now: Timestamp,
@@ -119,14 +75,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Issues tickets for those of `events` that are next for the consumer, in
-    /// one transaction with its marks: a repeated event is dropped, one behind
-    /// a gap is left for later. A ticket is made only while its order owns the
-    /// seat, and only once. Tells of each event whether it was taken or dropped.
-    ///
-    /// # Errors
-    /// If the store can't be written; nothing was issued then.
-    pub async fn issue_tickets(
+    pub(crate) async fn issue_tickets(
         &self,
         consumer: &'static str,
         events: Vec<(Envelope, Vec<NewTicket>)>,

@@ -8,28 +8,10 @@ use super::commit::json;
 use crate::domain::ids::{Epoch, SHARDS};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-
-/// What a node took over.
-#[derive(Clone, Copy, Debug)]
-pub struct Claim {
-    /// The epoch of all shards from now on.
-    pub epoch: Epoch,
-    /// How often this node has started.
-    pub incarnation: u32,
-    /// The last sign of life of the owner before; `None` at the very first
-    /// start.
-    pub alive_at: Option<Timestamp>,
-}
+use crate::persistence::store::shards::Claim;
 
 impl SqliteStore {
-    /// Takes all shards for `node`. When this returns, the new epoch is on
-    /// disk, and no contribution of an older one will be written.
-    ///
-    /// The caller holds the lock of the data folder.
-    ///
-    /// # Errors
-    /// If the store can't be written.
-    pub async fn claim_all_shards(
+    pub(crate) async fn claim_all_shards(
         &self,
         node: String,
         address: String,
@@ -81,11 +63,7 @@ impl SqliteStore {
         .await
     }
 
-    /// The newest key of a purpose: its name and its private form.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn signing_key(
+    pub(crate) async fn signing_key(
         &self,
         purpose: &str,
     ) -> Result<Option<(String, Vec<u8>)>, StoreError> {
@@ -100,11 +78,7 @@ impl SqliteStore {
             .transpose()
     }
 
-    /// Stores a key. When this returns, it is on disk.
-    ///
-    /// # Errors
-    /// If the store can't be written.
-    pub async fn add_signing_key(
+    pub(crate) async fn add_signing_key(
         &self,
         purpose: &'static str,
         kid: String,
@@ -129,12 +103,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Notes that `node` lives at `now`: deadlines up to here were the owner's
-    /// to keep, later ones get a grace after a restart.
-    ///
-    /// # Errors
-    /// If the store can't be written.
-    pub async fn note_alive(&self, node: String, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn note_alive(&self, node: String, now: Timestamp) -> Result<(), StoreError> {
         self.transaction(move |connection| {
             Box::pin(async move {
                 sqlx::query("UPDATE node SET alive_at = ?2 WHERE id = ?1")

@@ -41,7 +41,8 @@ pub use report::{Check, FINDINGS_SHOWN_MAX, Pending, Report};
 
 use self::progress::Progress;
 use self::report::Book;
-use super::{Store, StoreError};
+use super::StoreError;
+use super::sqlite::SqliteStore;
 use crate::config::Config;
 
 /// The exit of an audit that found nothing.
@@ -77,7 +78,7 @@ pub async fn run(config: &Config) -> i32 {
 }
 
 async fn report_on(url: &str) -> Result<Report, StoreError> {
-    let mut connection = Store::open_read_only(url).await?;
+    let mut connection = SqliteStore::open_read_only(url).await?;
     let rows = tables::count(&mut connection, "SELECT count(*) FROM journal").await?;
     let mut progress = Progress::on_terminal(rows);
     let report = audit_shown(&mut connection, &mut progress).await;

@@ -4,68 +4,19 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::super::SqliteStore;
-use super::{StoredUser, live_user};
+use super::live_user;
 use crate::domain::ids::{SessionId, UserId};
-use crate::domain::roles::Roles;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
+use crate::persistence::store::accounts::StoredUser;
+use crate::persistence::store::sessions::{NewSession, RecentRevocations, Rotation, SessionGrant};
 
 /// How many sessions a user may have at a time; a further sign-in ends the
 /// oldest.
 const SESSIONS_MAX: i64 = 100;
 
-/// A session to begin.
-#[derive(Clone, Copy, Debug)]
-pub struct NewSession {
-    /// Made by the caller.
-    pub id: SessionId,
-    /// Whose.
-    pub user: UserId,
-    /// When it begins.
-    pub now: Timestamp,
-    /// When its first refresh token expires.
-    pub expires_at: Timestamp,
-}
-
-/// What a session lets its user do, as of the same transaction.
-#[derive(Clone, Copy, Debug)]
-pub struct SessionGrant {
-    /// Whose it is.
-    pub user: UserId,
-    /// What the user may do.
-    pub roles: Roles,
-    /// The user's `sessions_from`.
-    pub sessions_from: Timestamp,
-}
-
-/// How a refresh token fared.
-#[derive(Clone, Copy, Debug)]
-pub enum Rotation {
-    /// It was the live one; the next generation is live now.
-    Rotated(SessionGrant),
-    /// It had been used before: its session has ended with this.
-    Spent,
-    /// Its session had ended or expired, or is unknown.
-    Ended,
-}
-
-/// What was revoked lately.
-#[derive(Clone, Debug, Default)]
-pub struct RecentRevocations {
-    /// Users and their `sessions_from`.
-    pub users: Vec<(UserId, Timestamp)>,
-    /// Sessions and when they ended.
-    pub sessions: Vec<(SessionId, Timestamp)>,
-}
-
 impl SqliteStore {
-    /// Begins a session of a live user, with generation 1. `None` if there is
-    /// no such user. Also returns the sessions that ended to make room. On disk
-    /// when this returns.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn begin_session(
+    pub(crate) async fn begin_session(
         &self,
         new: NewSession,
     ) -> Result<Option<(SessionGrant, Vec<SessionId>)>, StoreError> {
@@ -91,13 +42,7 @@ impl SqliteStore {
         .await
     }
 
-    /// Uses the refresh token of this generation up, once and for all: of two
-    /// calls with the same one, the second ends the session. On disk when this
-    /// returns.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn rotate_session(
+    pub(crate) async fn rotate_session(
         &self,
         id: SessionId,
         generation: u32,
@@ -143,11 +88,11 @@ impl SqliteStore {
         .await
     }
 
-    /// Ends a session. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Result<(), StoreError> {
+    pub(crate) async fn end_session(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.transaction(move |c| {
             Box::pin(async move {
                 sqlx::query("UPDATE session SET ended_at = ? WHERE id = ? AND ended_at IS NULL")
@@ -161,11 +106,10 @@ impl SqliteStore {
         .await
     }
 
-    /// What was revoked after `since`.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn revoked_after(&self, since: Timestamp) -> Result<RecentRevocations, StoreError> {
+    pub(crate) async fn revoked_after(
+        &self,
+        since: Timestamp,
+    ) -> Result<RecentRevocations, StoreError> {
         // The conditions repeat those of the partial indexes.
         let users: Vec<(Uuid, i64)> = sqlx::query_as(
             "SELECT id, sessions_from FROM user WHERE sessions_from > ? AND sessions_from > created_at",
@@ -191,12 +135,7 @@ impl SqliteStore {
         })
     }
 
-    /// Removes up to `limit` sessions that expired or ended before `before`;
-    /// returns how many.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn remove_old_sessions(
+    pub(crate) async fn remove_old_sessions(
         &self,
         before: Timestamp,
         limit: u32,

@@ -14,11 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 
 impl SqliteStore {
-    /// The whole catalogue.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn load_catalogue(&self) -> Result<CatalogueRows, StoreError> {
+    pub(crate) async fn load_catalogue(&self) -> Result<CatalogueRows, StoreError> {
         let venues = sqlx::query("SELECT * FROM venue ORDER BY id");
         let venues = venues.fetch_all(&self.readers).await?;
         let performances = sqlx::query("SELECT * FROM performance ORDER BY id");
@@ -40,11 +36,10 @@ impl SqliteStore {
         })
     }
 
-    /// The poster of a performance, if one was uploaded.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn load_poster(&self, id: PerformanceId) -> Result<Option<Poster>, StoreError> {
+    pub(crate) async fn load_poster(
+        &self,
+        id: PerformanceId,
+    ) -> Result<Option<Poster>, StoreError> {
         let sql = "SELECT version, media_type, bytes FROM poster WHERE performance_id = ?";
         let row = sqlx::query(sql)
             .bind(id.0)

@@ -13,14 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 
 impl SqliteStore {
-    /// Counts views, each viewer of a performance once a day, and forgets the
-    /// viewers of earlier days. Returns how many views were
-    /// new, by performance and day. On disk when this returns.
-    ///
-    /// # Errors
-    /// Those of the store; nothing was counted then, and the same views may be
-    /// handed over again.
-    pub async fn count_views(&self, views: Vec<View>) -> Result<Vec<DayViews>, StoreError> {
+    pub(crate) async fn count_views(&self, views: Vec<View>) -> Result<Vec<DayViews>, StoreError> {
         let rows: Vec<_> = views
             .iter()
             .map(|view| {
@@ -67,12 +60,7 @@ impl SqliteStore {
         .await
     }
 
-    /// The views of each performance by day, for the days from `from` on, and
-    /// in sum before it (as the day before `from`).
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn views_by_day(&self, from: i64) -> Result<Vec<DayViews>, StoreError> {
+    pub(crate) async fn views_by_day(&self, from: i64) -> Result<Vec<DayViews>, StoreError> {
         let rows: Vec<(Uuid, i64, i64)> = sqlx::query_as(
             "SELECT performance_id, max(day, ?1 - 1) AS d, sum(views) FROM performance_day
              GROUP BY performance_id, d",
@@ -88,11 +76,11 @@ impl SqliteStore {
         Ok(rows.into_iter().map(day_views).collect())
     }
 
-    /// Who viewed what on a day, at most `limit` of them.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn viewers_of_day(&self, day: i64, limit: u32) -> Result<Vec<View>, StoreError> {
+    pub(crate) async fn viewers_of_day(
+        &self,
+        day: i64,
+        limit: u32,
+    ) -> Result<Vec<View>, StoreError> {
         let sql = "SELECT performance_id, viewer FROM performance_view WHERE day = ? LIMIT ?";
         let rows = sqlx::query_as(sql)
             .bind(day)
@@ -107,11 +95,7 @@ impl SqliteStore {
         Ok(rows.into_iter().map(view).collect())
     }
 
-    /// How many seats of each timetable were sold in orders since `from`.
-    ///
-    /// # Errors
-    /// If the store can't be read.
-    pub async fn seats_sold_since(
+    pub(crate) async fn seats_sold_since(
         &self,
         from: Timestamp,
     ) -> Result<Vec<(TimetableId, u64)>, StoreError> {

@@ -23,8 +23,8 @@ use crate::domain::time::{Millis, Timestamp};
 use crate::domain::timetable::{self, Choice, Timetable};
 use crate::persistence::batch::{Contribution, Persisted};
 use crate::persistence::sqlite::SqliteStore;
-use crate::persistence::sqlite::commit::Verdict;
-use crate::persistence::sqlite::outbox::NewTicket;
+use crate::persistence::store::commit::Verdict;
+use crate::persistence::store::outbox::NewTicket;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const PRICE: i64 = 1_000;
@@ -367,7 +367,7 @@ impl World {
 
     /// The bus: issues tickets and marks the events as published.
     async fn publish(&self) {
-        let events = self.store.unpublished(None, 100).await.unwrap();
+        let events = self.store.unpublished(None, None, 100).await.unwrap();
         let mut wanted = Vec::new();
         for event in &events {
             let payload: serde_json::Value = serde_json::from_str(&event.payload).unwrap();

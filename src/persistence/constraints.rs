@@ -1,0 +1,30 @@
+//! The names of the constraints that have a meaning above the store: they are a
+//! contract, the same in [`StoreError::Constraint`](super::StoreError) whichever
+//! store refused the row.
+
+/// Of the unique index on a live user's e-mail.
+pub const EMAIL_IS_UNIQUE: &str = "user_email_is_unique";
+
+/// Of the second barrier behind the timetable's actor.
+pub const A_SEAT_IS_SOLD_ONCE: &str = "a_seat_is_sold_once";
+
+/// Of the check on wallets.
+pub const A_BALANCE_IS_NEVER_BELOW_ZERO: &str = "a_balance_is_never_below_zero";
+
+/// SQLite names the columns of a unique constraint, not the constraint.
+const BY_COLUMNS: [(&str, &str); 2] = [
+    ("user.email", EMAIL_IS_UNIQUE),
+    (
+        "sold_seat.timetable_id, sold_seat.seat",
+        A_SEAT_IS_SOLD_ONCE,
+    ),
+];
+
+/// The name of the constraint over these columns, as SQLite tells them; the
+/// text itself where it has none.
+pub(crate) fn of_columns(columns: &str) -> &str {
+    BY_COLUMNS
+        .iter()
+        .find(|(known, _)| *known == columns)
+        .map_or(columns, |(_, name)| name)
+}
