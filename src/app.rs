@@ -17,15 +17,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 pub use self::lookup::Sale;
 pub use self::program::{create_admin, ensure_admin, migrate, serve};
+use crate::actors::keeper::{Keeper, Parts};
 use crate::actors::node::Node;
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::decision::Tier;
 use crate::domain::ids::{TimetableId, UserId};
 use crate::domain::roles::Roles;
 use crate::http::accounts::{Accounts, AccountsOptions};
@@ -42,6 +45,9 @@ use crate::telemetry::Outcomes;
 
 /// How long what waits to be written may take when the server ends.
 const FLUSH_MAX: Duration = Duration::from_secs(15);
+
+/// How far the clock may be off that of the database.
+const UNCERTAINTY_MAX: Duration = Duration::from_millis(50);
 
 /// How many live sockets there may be: a process here may open 20,000 files.
 const SOCKETS_MAX: usize = 15_000;
@@ -128,8 +134,10 @@ impl App {
         let catalogue = Arc::new(Catalogue::load(&store, view_key, clock.now()).await?);
         let tickets = start::ticket_signer(&store, &clock).await?;
         let outbox = Arc::new(Notify::new());
+        let name = start::name(&config.node)?;
+        let title = start::Title::take(&config, &clock, &store, &keys, &name).await?;
         let (node, supervisor, loading) =
-            start::node(&config, &clock, &store, &catalogue, &outbox).await?;
+            start::node(&config, &clock, &store, &catalogue, &outbox, (name, &title)).await?;
         let bus = Bus::start(
             store.clone(),
             clock.clone(),
@@ -158,9 +166,41 @@ impl App {
             _bus: bus,
             _lock: lock,
         });
+        if let start::Title::Lease {
+            parts, listener, ..
+        } = title
+        {
+            app.join(*parts, listener).await?;
+        }
         app.resume().await?;
         app.start_upkeep();
         Ok(app)
+    }
+
+    /// Answers the other nodes, and takes the shards that can be had at once.
+    async fn join(self: &Arc<Self>, parts: Parts, listener: TcpListener) -> Result<(), StartError> {
+        let app = Arc::clone(self);
+        let internal = tokio::spawn(async move {
+            let forever = std::future::pending();
+            if let Err(error) = crate::http::internal::serve(listener, app, forever).await {
+                tracing::error!(%error, "the internal interface has failed");
+            }
+        });
+        let (keeper, mut tasks) = Keeper::start(&self.node, parts).await?;
+        // Set once, here.
+        let _ = self.node.keeper.set(keeper);
+        tasks.push(internal);
+        self.tasks.lock().extend(tasks);
+        Ok(())
+    }
+
+    /// Hands everything over to the other nodes, if there are any; this one
+    /// forwards what still comes. Call it before the HTTP server drains.
+    pub async fn leave(&self) {
+        self.shutdown.send_replace(true);
+        if let Some(keeper) = self.node.keeper.get() {
+            keeper.leave(&self.node).await;
+        }
     }
 
     /// Flushes what waits to be written, then stops the actors, leaves first.
@@ -206,6 +246,14 @@ impl App {
         }
         if !self.node.lanes.have_room() {
             reasons.push("too much waits to be written".to_owned());
+        }
+        if let Some(keeper) = self.node.keeper.get() {
+            if !self.node.ownership.may_acknowledge(Tier::Memory) {
+                reasons.push("the lease of this node has run out".to_owned());
+            }
+            if keeper.uncertainty() > UNCERTAINTY_MAX {
+                reasons.push("the clock can't be compared with the database's".to_owned());
+            }
         }
         reasons
     }

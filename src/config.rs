@@ -86,6 +86,9 @@ pub struct Ops {
 #[allow(missing_docs)]
 pub struct Node {
     pub data_dir: PathBuf,
+    pub id: String,
+    pub internal_listen: String,
+    pub address: String,
 }
 
 /// `[store]`

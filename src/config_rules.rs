@@ -65,6 +65,27 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         },
     ),
     (
+        "node.id",
+        Rule::Text {
+            allowed: "up to 40 letters, digits, dots, dashes and underscores, or nothing",
+            is_allowed: is_node_id,
+        },
+    ),
+    (
+        "node.internal_listen",
+        Rule::Text {
+            allowed: "an address and a port, as 10.0.0.7:7400, or nothing",
+            is_allowed: |text| text.is_empty() || is_address(text),
+        },
+    ),
+    (
+        "node.address",
+        Rule::Text {
+            allowed: "an address and a port, as 10.0.0.7:7400, or nothing",
+            is_allowed: |text| text.is_empty() || is_address(text),
+        },
+    ),
+    (
         "store.url",
         Rule::Text {
             allowed: "sqlite://PATH",
@@ -107,6 +128,13 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         },
     ),
 ];
+
+fn is_node_id(text: &str) -> bool {
+    text.len() <= 40
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
+}
 
 fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {

@@ -53,6 +53,12 @@ pub const HTTP_REQUESTS_TOTAL: &str = "onsale_http_requests_total";
 /// Time from the headers of a request to those of its answer, by `route` and
 /// `method`.
 pub const HTTP_REQUEST_SECONDS: &str = "onsale_http_request_seconds";
+/// Shards that this node owns.
+pub const SHARDS_OWNED: &str = "onsale_shards_owned";
+/// How often this node has taken shards from one that had gone.
+pub const TAKE_OVERS_TOTAL: &str = "onsale_take_overs_total";
+/// How far the clock of this node may be off that of the database.
+pub const CLOCK_UNCERTAINTY_SECONDS: &str = "onsale_clock_uncertainty_seconds";
 /// Broken invariants, by `id`: any but zero is an alarm.
 pub const INVARIANT_VIOLATIONS_TOTAL: &str = "onsale_invariant_violations_total";
 
@@ -136,6 +142,15 @@ fn describe() {
         "Transactions of a write lane that failed"
     );
     describe_gauge!(DIRTY_BYTES, "Changes that wait to be written");
+    describe_gauge!(SHARDS_OWNED, "Shards that this node owns");
+    describe_counter!(
+        TAKE_OVERS_TOTAL,
+        "How often this node has taken shards from one that had gone"
+    );
+    describe_gauge!(
+        CLOCK_UNCERTAINTY_SECONDS,
+        "How far the clock may be off that of the database"
+    );
     describe_gauge!(OUTBOX_EVENTS, "Events that wait to be published");
     describe_gauge!(
         OUTBOX_BEHIND_EVENTS,

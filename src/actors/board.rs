@@ -7,13 +7,15 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::domain::ids::{Epoch, ShardId, TimetableId, shard_of};
+use crate::domain::ids::{Epoch, ShardId, ShardSet, TimetableId, shard_of};
 use crate::domain::seat::{SeatIndex, SeatStatus};
 pub use crate::domain::timetable::SeatCounts;
 
@@ -42,16 +44,47 @@ struct State {
     statuses: Vec<u8>,
     counts: SeatCounts,
     version: u64,
+    /// Where it comes from.
+    source: Source,
     /// The version at the last load: what is older is from another life.
     loaded_at: u64,
     changes: VecDeque<(u64, u32)>,
     rendered: Option<(u64, Bytes)>,
 }
 
+/// Where a map comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// It may be out of date: the timetable isn't in memory here.
+    Cold,
+    /// From the timetable itself.
+    Here,
+    /// From the node that owns the timetable, at this moment.
+    Mirrored(tokio::time::Instant),
+}
+
+/// A map on its way from the owner to another node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MapCopy {
+    version: u64,
+    counts: SeatCounts,
+    seats: CopiedSeats,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum CopiedSeats {
+    /// One letter a seat.
+    Whole(Bytes),
+    /// Those that changed since the version that was asked about.
+    Changed(Changes),
+}
+
 /// The seat map of one timetable.
 #[derive(Debug)]
 pub struct Board {
     id: TimetableId,
+    /// Held while a copy is fetched from the owner.
+    pub copying: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     version: watch::Sender<u64>,
 }
@@ -63,12 +96,14 @@ impl Board {
             statuses: Vec::new(),
             counts,
             version: 0,
+            source: Source::Cold,
             loaded_at: 0,
             changes: VecDeque::new(),
             rendered: None,
         };
         Self {
             id,
+            copying: tokio::sync::Mutex::new(()),
             state: Mutex::new(state),
             version: watch::Sender::new(0),
         }
@@ -91,6 +126,7 @@ impl Board {
         let mut state = self.state.lock();
         state.statuses = statuses.map(SeatStatus::letter).collect();
         state.counts = counts;
+        state.source = Source::Here;
         state.version = (state.version + 1).max((u64::from(epoch.0) << COUNTER_BITS) + 1);
         state.loaded_at = state.version;
         state.changes.clear();
@@ -124,6 +160,91 @@ impl Board {
         state.counts = counts;
         drop(state);
         self.version.send_replace(version);
+    }
+
+    /// The timetable is another node's, or isn't loaded yet: what the map shows
+    /// may be out of date.
+    pub fn cool(&self) {
+        self.state.lock().source = Source::Cold;
+    }
+
+    /// What the store, or its owner, knows of a timetable that isn't loaded here.
+    pub fn count(&self, counts: SeatCounts) {
+        let mut state = self.state.lock();
+        if state.source == Source::Cold {
+            state.counts = counts;
+        }
+    }
+
+    /// Whether the timetable itself keeps it up to date.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.state.lock().source == Source::Here
+    }
+
+    /// Whether it is a copy, however old.
+    #[must_use]
+    pub fn is_copied(&self) -> bool {
+        matches!(self.state.lock().source, Source::Mirrored(_))
+    }
+
+    /// Whether it is a copy that was taken less than `age` ago.
+    #[must_use]
+    pub fn is_fresh_copy(&self, age: Duration) -> bool {
+        matches!(self.state.lock().source, Source::Mirrored(at) if at.elapsed() < age)
+    }
+
+    /// The map for another node that has version `since` of it.
+    #[must_use]
+    pub fn copy_since(&self, since: u64) -> MapCopy {
+        let changed = self.since(since);
+        let state = self.state.lock();
+        let seats = match changed {
+            // Nothing has happened in between.
+            Some((version, changes)) if version == state.version => CopiedSeats::Changed(changes),
+            _ => CopiedSeats::Whole(Bytes::copy_from_slice(&state.statuses)),
+        };
+        MapCopy {
+            version: state.version,
+            counts: state.counts,
+            seats,
+        }
+    }
+
+    /// Takes the copy that the owner gave at `at`, for version `since`. `false`
+    /// if it doesn't fit what is here: then the whole is needed.
+    pub fn mirror(&self, since: u64, copy: MapCopy, at: tokio::time::Instant) -> bool {
+        let mut state = self.state.lock();
+        match copy.seats {
+            CopiedSeats::Whole(letters) => {
+                state.statuses = letters.to_vec();
+                state.changes.clear();
+                state.loaded_at = copy.version;
+            }
+            CopiedSeats::Changed(_) if state.version != since => return false,
+            CopiedSeats::Changed(changes) => {
+                for (seat, letter) in changes {
+                    let Some(place) = state.statuses.get_mut(seat as usize) else {
+                        return false;
+                    };
+                    // One of the four letters.
+                    *place = u8::try_from(letter).unwrap_or(b'X');
+                    if state.changes.len() >= CHANGES_MAX {
+                        state.changes.pop_front();
+                    }
+                    state.changes.push_back((copy.version, seat));
+                }
+            }
+        }
+        let is_news = state.version != copy.version;
+        state.version = copy.version;
+        state.counts = copy.counts;
+        state.source = Source::Mirrored(at);
+        drop(state);
+        if is_news {
+            self.version.send_replace(copy.version);
+        }
+        true
     }
 
     /// Something about the map has changed that isn't a seat (its layout's
@@ -273,6 +394,15 @@ impl Boards {
         Arc::clone(&board)
     }
 
+    /// The timetables of `shards` are another node's, or come anew.
+    pub fn cool(&self, shards: &ShardSet) {
+        for board in &self.boards {
+            if shards.contains(shard_of(board.id.0)) {
+                board.cool();
+            }
+        }
+    }
+
     /// The timetables of a shard: those that an id with this shard in it may
     /// belong to.
     #[must_use]
@@ -287,6 +417,17 @@ impl Boards {
     #[must_use]
     pub fn get(&self, id: TimetableId) -> Option<Arc<Board>> {
         self.boards.get(&id).map(|board| Arc::clone(&board))
+    }
+
+    /// The counts of all timetables that `are_meant`.
+    #[must_use]
+    pub fn all_counts(
+        &self,
+        are_meant: impl Fn(TimetableId) -> bool,
+    ) -> Vec<(TimetableId, SeatCounts)> {
+        let boards = self.boards.iter();
+        let meant = boards.filter(|board| are_meant(*board.key()));
+        meant.map(|board| (board.id, board.counts())).collect()
     }
 
     /// The sum over all timetables, for the metrics.

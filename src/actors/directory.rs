@@ -180,20 +180,34 @@ impl<M: Hosted> Directory<M> {
     /// that the outcome is unknown. When this returns, nothing of them leaves
     /// any more.
     pub async fn empty(&self, shards: &ShardSet) {
-        let leaving = self.all().into_iter();
-        let leaving: Vec<_> = leaving
-            .filter(|(_, host)| shards.contains(host.shard))
-            .collect();
-        for (key, host) in &leaving {
-            self.hosts.remove(key);
+        for host in self.take_out(shards) {
+            // What is in its mailbox is dropped.
             host.actor.stop(None);
-        }
-        for (_, host) in leaving {
             // Its handler never waits, so that this is a matter of microseconds.
             if host.actor.wait(Some(STOP_MAX)).await.is_err() {
                 tracing::error!("an actor did not stop");
             }
         }
+    }
+
+    /// Ends the actors of `shards`, whose entities are clean, once they have
+    /// read what is in their mailboxes.
+    pub async fn dismiss(&self, shards: &ShardSet) {
+        for host in self.take_out(shards) {
+            if host.actor.drain_and_wait(Some(STOP_MAX)).await.is_err() {
+                tracing::error!("an actor did not stop");
+            }
+        }
+    }
+
+    fn take_out(&self, shards: &ShardSet) -> Vec<HostRef<M>> {
+        let leaving = self.all().into_iter();
+        let leaving = leaving.filter(|(_, host)| shards.contains(host.shard));
+        let out = leaving.map(|(key, host)| {
+            self.hosts.remove(&key);
+            host
+        });
+        out.collect()
     }
 
     /// How many requests wait in the mailboxes of the actors of `shards`.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::domain::decision::Tier;
-use crate::domain::ids::{Activation, EntityId, Seq, Stamp};
+use crate::domain::ids::{Activation, EntityId, Seq, ShardSet, Stamp};
 use crate::domain::time::Timestamp;
 
 /// How long decisions that nobody waits for may wait for company: a hold that
@@ -189,6 +189,16 @@ impl<P: Parcel> Lane<P> {
     pub async fn settled(&self, entity: EntityId) {
         self.until(|waiting| {
             !waiting.entries.contains_key(&entity) && !waiting.in_flight.contains(&entity)
+        })
+        .await;
+    }
+
+    /// Returns once nothing of the entities of `shards` waits or is being
+    /// written.
+    pub async fn settled_shards(&self, shards: &ShardSet) {
+        self.until(|waiting| {
+            let mut entities = waiting.entries.keys().chain(&waiting.in_flight);
+            !entities.any(|entity| shards.contains(entity.shard()))
         })
         .await;
     }

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::lane::Lane;
 use super::sql_lane::{Condition, SqlWriter};
-use crate::domain::ids::{EntityId, ShardId};
+use crate::domain::ids::{EntityId, ShardId, ShardSet};
 use crate::persistence::Store;
 use crate::persistence::batch::Contribution;
 use crate::telemetry::FlushMetrics;
@@ -112,6 +112,14 @@ impl Lanes {
     /// Returns once nothing of `entity` waits or is being written.
     pub async fn settled(&self, entity: EntityId) {
         self.of(entity.shard()).lane.settled(entity).await;
+    }
+
+    /// Returns once nothing of the entities of `shards` waits or is being
+    /// written.
+    pub async fn settled_shards(&self, shards: &ShardSet) {
+        for sql in &self.sql {
+            sql.lane.settled_shards(shards).await;
+        }
     }
 
     /// Returns once nothing waits or is being written.

@@ -11,6 +11,8 @@
 //! * [`board`]: the published seat map of a timetable, for readers.
 //! * [`purchase`]: the saga of an order.
 //! * [`ownership`]: which shards are ours, in which epoch, until when.
+//! * [`keeper`]: keeps that in step with the database: leases, take-over,
+//!   hand-over.
 //! * [`route`]: where a command runs: here, or at the node that owns its entity.
 //! * [`node`]: all of it together, as one value.
 //!
@@ -21,6 +23,7 @@ pub mod board;
 pub mod directory;
 pub mod gate;
 pub mod host;
+pub mod keeper;
 pub mod lane;
 pub mod lanes;
 pub mod loader;

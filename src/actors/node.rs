@@ -1,7 +1,7 @@
 //! One server: all its actors, what they write with and what they publish, as
 //! one value, so that several can live in one test process.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::board::{Board, Boards, SeatCounts};
 use super::directory::Directory;
 use super::host::Hosted;
+use super::keeper::Keeper;
 use super::lanes::Lanes;
 use super::loader::AccountLoader;
 use super::ownership::Ownership;
@@ -19,11 +20,11 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::domain::account::Account;
 use crate::domain::decision::Tier;
-use crate::domain::ids::{HoldId, NodeId, ShardSet, TimetableId, UserId, shard_of};
+use crate::domain::ids::{HoldId, Incarnation, NodeId, ShardSet, TimetableId, UserId, shard_of};
 use crate::domain::plan::Plan;
 use crate::domain::time::Millis;
 use crate::domain::timetable::Timetable;
-use crate::persistence::Store;
+use crate::persistence::{Store, StoreError};
 use crate::telemetry::ActorMetrics;
 
 /// How a node is set up.
@@ -101,6 +102,8 @@ impl HoldIndex {
 pub struct Node {
     /// What it is called: the same over restarts.
     pub name: NodeId,
+    /// How often it has started.
+    pub incarnation: Incarnation,
     /// What time it is.
     pub clock: Clock,
     /// What outlives the process.
@@ -113,6 +116,8 @@ pub struct Node {
     pub ownership: Arc<Ownership>,
     /// The way to those that aren't.
     pub route: Route,
+    /// Keeps them, where there may be other nodes.
+    pub keeper: OnceLock<Keeper>,
     /// How it is set up.
     pub options: Options,
     /// The published seat maps.
@@ -152,7 +157,88 @@ impl Node {
     pub async fn empty(&self, shards: &ShardSet) {
         self.timetables.directory().empty(shards).await;
         self.accounts.directory().empty(shards).await;
+        self.forget(shards);
+    }
+
+    /// Forgets all entities of `shards`, which are clean and another node's.
+    pub async fn dismiss(&self, shards: &ShardSet) {
+        self.timetables.directory().dismiss(shards).await;
+        self.accounts.directory().dismiss(shards).await;
+        self.forget(shards);
+    }
+
+    fn forget(&self, shards: &ShardSet) {
         self.holds.forget(shards);
+        self.boards.cool(shards);
+    }
+
+    /// How many requests wait for entities of `shards`.
+    #[must_use]
+    pub fn waiting(&self, shards: &ShardSet) -> usize {
+        self.timetables.directory().waiting(shards) + self.accounts.directory().waiting(shards)
+    }
+
+    /// Has everything in `shards` loaded that has something to do by itself:
+    /// holds that end, orders that were under way.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn resume(&self, shards: &ShardSet) -> Result<(), StoreError> {
+        for (timetable, sold, blocked) in self.store.seat_counts().await? {
+            if let Some(plan) = self.catalogue.plan(timetable)
+                && shards.contains(shard_of(timetable.0))
+            {
+                let available = plan.layout.capacity().saturating_sub(sold + blocked);
+                self.board(&plan).count(SeatCounts {
+                    available,
+                    held: 0,
+                    sold,
+                    blocked,
+                });
+            }
+        }
+        for timetable in self.store.timetables_with_holds().await? {
+            if shards.contains(shard_of(timetable.0)) {
+                self.timetables.wake(timetable.0).await;
+            }
+        }
+        for user in self.store.accounts_in_doubt().await? {
+            if shards.contains(shard_of(user.0)) {
+                self.accounts.wake(user.0).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many seats of each timetable of this node are in which status.
+    #[must_use]
+    pub fn own_counts(&self) -> Vec<(TimetableId, SeatCounts)> {
+        let ownership = &self.ownership;
+        self.boards
+            .all_counts(|id| ownership.is_here(shard_of(id.0)))
+    }
+
+    /// Asks the other nodes for those of theirs, for lists.
+    pub async fn fetch_counts(&self) {
+        let Some(peers) = self.route.peers() else {
+            return;
+        };
+        for owner in self.ownership.others() {
+            let counts: Result<Vec<(TimetableId, SeatCounts)>, _> =
+                peers.query(&owner.address, "/internal/counts", &()).await;
+            match counts {
+                Ok(counts) => {
+                    for (timetable, counts) in counts {
+                        if let Some(plan) = self.catalogue.plan(timetable) {
+                            self.board(&plan).count(counts);
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, node.id = %owner.node, "counts could not be fetched");
+                }
+            }
+        }
     }
 
     /// Tells the metrics what is known of the actors.

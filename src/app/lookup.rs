@@ -1,16 +1,23 @@
 //! What handlers ask for by id: the timetable, its plan, where a hold is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::App;
-use crate::actors::board::SeatCounts;
+use crate::actors::board::{Board, MapCopy, SeatCounts};
+use crate::actors::ownership::Shard;
 use crate::catalogue::{Performance, Timetable};
+use crate::clock::monotonic;
+use crate::domain::decision::Tier;
 use crate::domain::ids::{HoldId, ShardId, TimetableId, UserId, shard_in, shard_of};
 use crate::domain::plan::Plan;
 use crate::domain::roles::Role;
 use crate::domain::timetable;
 use crate::http::error::{Answer, Code, Problem};
 use crate::http::tokens::Identity;
+
+/// How old the seat map of another node's timetable may be.
+const COPY_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// A timetable as the public may know it.
 #[derive(Clone, Debug)]
@@ -173,6 +180,70 @@ impl App {
         holds
             .filter_map(|hold| Some((hold, self.node.holds.timetable_of(hold)?)))
             .collect()
+    }
+
+    /// The seat map of a timetable, wherever it is; on a node that doesn't own
+    /// it, as it was at most [`COPY_AGE_MAX`] ago.
+    ///
+    /// # Errors
+    /// 503 if it can't be read now.
+    pub async fn board(&self, plan: &Plan) -> Answer<Arc<Board>> {
+        let id = plan.timetable_id;
+        if !self.node.timetables.is_here(id.0) {
+            return self.copied_board(plan).await;
+        }
+        if !self.node.ownership.may_acknowledge(Tier::Memory) {
+            // Somebody else may own it by now.
+            return Err(Problem::store_unavailable());
+        }
+        self.load_board(plan).await
+    }
+
+    /// The seat map of a timetable of this node.
+    ///
+    /// # Errors
+    /// 503 if it can't be read now.
+    pub async fn load_board(&self, plan: &Plan) -> Answer<Arc<Board>> {
+        let board = self.node.board(plan);
+        if !board.is_loaded() {
+            let mut versions = board.versions();
+            self.node.timetables.wake(plan.timetable_id.0).await;
+            let loaded = versions.wait_for(|_| board.is_loaded());
+            let patience = self.config.actors.ask_timeout();
+            if !matches!(tokio::time::timeout(patience, loaded).await, Ok(Ok(_))) {
+                return Err(Problem::store_unavailable());
+            }
+        }
+        Ok(board)
+    }
+
+    async fn copied_board(&self, plan: &Plan) -> Answer<Arc<Board>> {
+        let board = self.node.board(plan);
+        let Some(peers) = self.node.route.peers() else {
+            return Err(Problem::store_unavailable());
+        };
+        // One copy at a time; who waited for it has it.
+        let _one = board.copying.lock().await;
+        let mut since = board.is_copied().then(|| *board.versions().borrow());
+        while !board.is_fresh_copy(COPY_AGE_MAX) {
+            let shard = shard_of(plan.timetable_id.0);
+            let Shard::Elsewhere {
+                owner: Some(owner), ..
+            } = self.node.ownership.state(shard)
+            else {
+                return Err(Problem::store_unavailable());
+            };
+            let asked_at = monotonic();
+            let question = (plan.timetable_id, since.unwrap_or(0));
+            let copy: MapCopy = peers
+                .query(&owner.address, "/internal/seats", &question)
+                .await
+                .map_err(|error| Problem::store_unavailable().caused_by(error.to_string()))?;
+            if !board.mirror(question.1, copy, asked_at) {
+                since = None;
+            }
+        }
+        Ok(Arc::clone(&board))
     }
 
     /// How many seats of a timetable are in which status.

@@ -34,7 +34,14 @@ pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
         crate::demo::seed(&app, local).await?;
     }
     announce(local);
-    let served = crate::http::serve(listener, Arc::clone(&app), terminated()).await;
+    let ending = {
+        let app = Arc::clone(&app);
+        async move {
+            terminated().await;
+            app.leave().await;
+        }
+    };
+    let served = crate::http::serve(listener, Arc::clone(&app), ending).await;
     app.shutdown().await;
     served.map_err(|error| StartError::Other(error.to_string()))
 }

@@ -34,9 +34,13 @@ impl App {
             let Some(plan) = self.catalogue.plan(timetable) else {
                 continue;
             };
-            let mut versions = self.node.board(&plan).versions();
+            if !self.node.timetables.is_here(timetable.0) {
+                continue;
+            }
+            let board = self.node.board(&plan);
+            let mut versions = board.versions();
             self.node.timetables.wake(timetable.0).await;
-            let loaded = versions.wait_for(|version| *version > 0);
+            let loaded = versions.wait_for(|_| board.is_loaded());
             if tokio::time::timeout(LOAD_MAX, loaded).await.is_err() {
                 tracing::warn!(timetable.id = %timetable, "a timetable with holds takes long to load");
             }

@@ -1,9 +1,12 @@
 //! Starts the node: its name, what it owns, its lanes, its directories.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::str::FromStr as _;
+use std::sync::{Arc, OnceLock};
 
 use ractor::{Actor, ActorRef};
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -11,19 +14,23 @@ use super::StartError;
 use crate::actors::Handle;
 use crate::actors::board::Boards;
 use crate::actors::directory::{Directory, Supervisor};
+use crate::actors::keeper::Parts;
 use crate::actors::lanes::{self, Lanes};
 use crate::actors::loader::{AccountLoader, read_accounts};
 use crate::actors::node::{HoldIndex, Node, Options};
 use crate::actors::ownership::Ownership;
-use crate::actors::route::Route;
+use crate::actors::route::{Peers, Route};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::domain::decision::Tier;
-use crate::domain::ids::NodeId;
+use crate::domain::ids::{Incarnation, NodeId};
 use crate::domain::time::Millis;
 use crate::http::tickets::TicketSigner;
+use crate::keys::Keys;
 use crate::persistence::Store;
+use crate::persistence::postgres::lease;
+use crate::persistence::store::shards::Claim;
 
 pub(super) async fn ticket_signer(
     store: &Store,
@@ -39,26 +46,121 @@ pub(super) async fn ticket_signer(
     Ok(TicketSigner::new(kid, &key)?)
 }
 
+/// By what this node owns shards.
+pub(super) enum Title {
+    /// The lock of the data folder: all of them, for as long as it runs.
+    Lock(Claim),
+    /// A lease in the database: those that it is given, next to other nodes.
+    Lease {
+        /// What keeps it.
+        parts: Box<Parts>,
+        /// The way to the other nodes.
+        peers: Peers,
+        /// Where they reach this one.
+        listener: TcpListener,
+    },
+}
+
+impl Title {
+    /// What `config` asks for.
+    ///
+    /// # Errors
+    /// [`StartError`]
+    pub(super) async fn take(
+        config: &Config,
+        clock: &Clock,
+        store: &Store,
+        keys: &Keys,
+        name: &NodeId,
+    ) -> Result<Self, StartError> {
+        let Ok(options) = PgConnectOptions::from_str(&config.store.url) else {
+            let (node, address) = (name.as_str().to_owned(), config.http.listen.clone());
+            let claim = store.claim_all_shards(node, address, clock.now()).await?;
+            tracing::info!(
+                shard.epoch = claim.epoch.0,
+                node.incarnation = claim.incarnation,
+                "took all shards"
+            );
+            return Ok(Self::Lock(claim));
+        };
+        let (listener, address) = listen(&config.node).await?;
+        let (me, heart, claims) = lease::register(&options, name, &address).await?;
+        tracing::info!(
+            node.id = %me.node,
+            node.incarnation = me.incarnation.0,
+            node.address = address,
+            "joined the cluster"
+        );
+        let peers = Peers::new(keys.clone())
+            .map_err(|error| StartError::Other(format!("the internal client: {error}")))?;
+        Ok(Self::Lease {
+            parts: Box::new(Parts { me, heart, claims }),
+            peers,
+            listener,
+        })
+    }
+
+    fn ownership(&self) -> Ownership {
+        match self {
+            Self::Lock(claim) => Ownership::of_all(claim.epoch, claim.alive_at),
+            Self::Lease { .. } => Ownership::none(),
+        }
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        match self {
+            Self::Lock(claim) => Incarnation(claim.incarnation),
+            Self::Lease { parts, .. } => parts.me.incarnation,
+        }
+    }
+
+    fn peers(&self) -> Option<Peers> {
+        match self {
+            Self::Lock(_) => None,
+            Self::Lease { peers, .. } => Some(peers.clone()),
+        }
+    }
+}
+
+/// The port for the other nodes, and the address that they are told.
+async fn listen(config: &config::Node) -> Result<(TcpListener, String), StartError> {
+    let wanted = match config.internal_listen.as_str() {
+        "" => "127.0.0.1:0",
+        given => given,
+    };
+    let unusable = |source| {
+        StartError::Other(format!(
+            "node.internal_listen: {wanted} can't be listened on: {source}"
+        ))
+    };
+    let listener = TcpListener::bind(wanted).await.map_err(unusable)?;
+    let local = listener.local_addr().map_err(unusable)?;
+    let address = match config.address.as_str() {
+        "" => local.to_string(),
+        given => given.to_owned(),
+    };
+    Ok((listener, address))
+}
+
+/// What this node is called: by its configuration, else by its data folder.
+///
+/// # Errors
+/// If the folder can't be read or written.
+pub(super) fn name(config: &config::Node) -> Result<NodeId, StartError> {
+    match config.id.as_str() {
+        "" => stored_name(&config.data_dir),
+        given => Ok(NodeId::new(given)),
+    }
+}
+
 pub(super) async fn node(
     config: &Config,
     clock: &Clock,
     store: &Store,
     catalogue: &Arc<Catalogue>,
     outbox: &Arc<Notify>,
+    (name, title): (NodeId, &Title),
 ) -> Result<(Arc<Node>, ActorRef<()>, JoinHandle<()>), StartError> {
-    let name = node_name(&config.node.data_dir)?;
-    let claim = store
-        .claim_all_shards(
-            name.as_str().to_owned(),
-            config.http.listen.clone(),
-            clock.now(),
-        )
-        .await?;
-    tracing::info!(
-        shard.epoch = claim.epoch.0,
-        node.incarnation = claim.incarnation,
-        "took all shards"
-    );
     let lane_options = lanes::Options {
         lanes: config.store.lanes(),
         batch_rows_max: config.store.batch_rows_max as usize,
@@ -73,16 +175,18 @@ pub(super) async fn node(
     let timetables = Arc::new(Directory::new(supervisor.clone(), permits));
     let accounts = Arc::new(Directory::new(supervisor.clone(), permits));
     let (account_loader, line) = AccountLoader::new();
-    let ownership = Arc::new(Ownership::of_all(claim.epoch, claim.alive_at));
-    let route = Route::new(Arc::clone(&ownership), None, patience);
+    let ownership = Arc::new(title.ownership());
+    let route = Route::new(Arc::clone(&ownership), title.peers(), patience);
     let node = Arc::new(Node {
         name,
+        incarnation: title.incarnation(),
         clock: clock.clone(),
         store: store.clone(),
         catalogue: Arc::clone(catalogue),
         lanes,
         ownership,
         route: route.clone(),
+        keeper: OnceLock::new(),
         options: Options {
             permits_max: permits,
             patience,
@@ -106,8 +210,8 @@ pub(super) async fn node(
     Ok((node, supervisor, loading))
 }
 
-/// The name of this node: written once to the data folder.
-fn node_name(folder: &Path) -> Result<NodeId, StartError> {
+/// The name that was written once to the data folder.
+fn stored_name(folder: &Path) -> Result<NodeId, StartError> {
     let file = folder.join("node-id");
     let unusable =
         |error: std::io::Error| StartError::Other(format!("{}: {error}", file.display()));

@@ -30,12 +30,13 @@ async fn heartbeat(app: Weak<App>) {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         let Some(app) = app.upgrade() else { return };
-        if let Some(step) = app.clock.anchor() {
-            tracing::warn!(
-                step_ms = step.0,
-                "the system's clock is ahead, following it"
-            );
-            app.node.rearm();
+        match app.node.keeper.get() {
+            None => follow_the_system(&app).await,
+            Some(keeper) => {
+                let uncertainty = keeper.uncertainty().as_secs_f64();
+                metrics::gauge!(telemetry::CLOCK_UNCERTAINTY_SECONDS).set(uncertainty);
+                app.node.fetch_counts().await;
+            }
         }
         let counts = app.node.boards.totals();
         seats.available.set(counts.available);
@@ -51,16 +52,25 @@ async fn heartbeat(app: Weak<App>) {
         }
         // Whether the store refuses or hangs: nobody waits for ever.
         app.node.give_up();
-        if let Err(error) = app
-            .store
-            .note_alive(app.node.name.as_str().to_owned(), app.clock.now())
-            .await
-        {
-            tracing::debug!(%error, "the sign of life could not be written");
-        }
         if let Err(error) = app.catalogue.flush_views().await {
             tracing::debug!(%error, "views could not be written");
         }
+    }
+}
+
+/// What a lone node does instead of renewing a lease: it goes by the system's
+/// clock, and notes that it lives.
+async fn follow_the_system(app: &App) {
+    if let Some(step) = app.clock.anchor() {
+        tracing::warn!(
+            step_ms = step.0,
+            "the system's clock is ahead, following it"
+        );
+        app.node.rearm();
+    }
+    let name = app.node.name.as_str().to_owned();
+    if let Err(error) = app.store.note_alive(name, app.clock.now()).await {
+        tracing::debug!(%error, "the sign of life could not be written");
     }
 }
 

@@ -68,6 +68,9 @@ fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/internal/ask", post(ask))
         .route("/internal/holds", post(holds))
+        .route("/internal/seats", post(seats))
+        .route("/internal/counts", post(counts))
+        .route("/internal/look", post(look))
         .with_state(Arc::new(internal))
 }
 
@@ -108,6 +111,39 @@ async fn run<M: Hosted>(handle: &Handle<M>, ask: Ask) -> Response {
 async fn holds(State(internal): State<Arc<Internal>>, Signed(user): Signed<UserId>) -> Response {
     let holds = internal.app.own_holds_of(user);
     answer::<Vec<(HoldId, TimetableId)>>(StatusCode::OK, &holds)
+}
+
+/// The seat map of a timetable of ours, since a version; 421 if it isn't ours.
+async fn seats(
+    State(internal): State<Arc<Internal>>,
+    Signed((id, since)): Signed<(TimetableId, u64)>,
+) -> Response {
+    let app = &internal.app;
+    let shard = shard_of(id.0);
+    if !app.node.ownership.is_here(shard) {
+        let elsewhere = Elsewhere::told_by(&app.node.ownership, shard);
+        return answer(StatusCode::MISDIRECTED_REQUEST, &elsewhere);
+    }
+    let Some(plan) = app.catalogue.plan(id) else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    match app.load_board(&plan).await {
+        Ok(board) => answer(StatusCode::OK, &board.copy_since(since)),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+/// How many seats of each timetable of ours are in which status.
+async fn counts(State(internal): State<Arc<Internal>>, Signed(()): Signed<()>) -> Response {
+    answer(StatusCode::OK, &internal.app.node.own_counts())
+}
+
+/// Something has changed in the database.
+async fn look(State(internal): State<Arc<Internal>>, Signed(()): Signed<()>) -> Response {
+    if let Some(keeper) = internal.app.node.keeper.get() {
+        keeper.look();
+    }
+    answer(StatusCode::OK, &())
 }
 
 fn answer<T: Serialize>(status: StatusCode, body: &T) -> Response {

@@ -26,9 +26,13 @@ use crate::actors::board::{Board, Changes};
 use crate::app::App;
 use crate::clock::monotonic;
 use crate::domain::ids::TimetableId;
+use crate::domain::plan::Plan;
 
 /// The shortest time between two frames of changes: ten a second.
 const FRAME_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a socket looks whether its timetable has moved to another node.
+const MOVED_EVERY: Duration = Duration::from_secs(1);
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
@@ -61,8 +65,27 @@ pub async fn seats(
     Ok(upgrade.on_upgrade(move |socket| async move {
         let _place = place;
         let frames = app.live.follow(&board);
-        follow(socket, frames, board, sale.layout_etag, shutdown).await;
+        let plan = Arc::clone(&sale.plan);
+        tokio::select! {
+            () = follow(socket, frames, board, sale.layout_etag, shutdown) => {}
+            () = refresh(&app, &plan) => {}
+        }
     }))
+}
+
+/// Keeps a copy of another node's map fresh, for as long as it is polled. Never
+/// ends.
+async fn refresh(app: &App, plan: &Plan) {
+    if app.node.route.peers().is_none() {
+        return std::future::pending().await;
+    }
+    loop {
+        let is_here = app.node.timetables.is_here(plan.timetable_id.0);
+        tokio::time::sleep(if is_here { MOVED_EVERY } else { FRAME_EVERY }).await;
+        // While it is on its way to another node, the old map has to do. A map
+        // that has come here is loaded by this.
+        let _ = app.board(plan).await;
+    }
 }
 
 /// Sends a snapshot, then changes, until the client leaves or the server ends.

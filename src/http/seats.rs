@@ -114,20 +114,10 @@ fn etag(version: u64, buffer: &mut [u8; 24]) -> &str {
     std::str::from_utf8(&buffer[..written]).unwrap_or_default()
 }
 
-/// The map of a timetable, which is read from the store first if it isn't in
-/// memory.
+/// The map of a timetable, read from the store, or from the node that owns it,
+/// if it isn't in memory.
 pub(super) async fn loaded_board(app: &App, sale: &Sale) -> Answer<Arc<Board>> {
-    let board = app.node.board(&sale.plan);
-    let mut versions = board.versions();
-    if *versions.borrow_and_update() == 0 {
-        app.node.timetables.wake(sale.plan.timetable_id.0).await;
-        let loaded = versions.wait_for(|version| *version > 0);
-        let patience = app.config.actors.ask_timeout();
-        if !matches!(tokio::time::timeout(patience, loaded).await, Ok(Ok(_))) {
-            return Err(Problem::store_unavailable());
-        }
-    }
-    Ok(board)
+    app.board(&sale.plan).await
 }
 
 /// Free seats by section and by grade.

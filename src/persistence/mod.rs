@@ -10,7 +10,9 @@
 pub mod batch;
 pub mod bus;
 pub mod constraints;
+pub mod lease;
 pub mod lock;
+pub mod postgres;
 pub mod rows;
 pub mod sqlite;
 pub mod store;

@@ -112,7 +112,7 @@ impl UserSeats {
 }
 
 /// How many seats are in which status; they always sum to the capacity (I2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct SeatCounts {
     /// Anyone may hold them.
     pub available: u32,

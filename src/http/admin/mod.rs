@@ -1,6 +1,7 @@
-//! The administration of the catalogue.
+//! The administration: the catalogue, and the cluster.
 
 mod categories;
+mod cluster;
 mod performances;
 mod timetables;
 mod venues;
@@ -31,6 +32,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(performances::put_queue))
         .routes(routes!(timetables::add))
         .routes(routes!(categories::rename, categories::delete))
+        .routes(routes!(cluster::cluster))
 }
 
 fn caller(identity: &Identity) -> Caller {

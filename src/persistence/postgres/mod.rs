@@ -1,0 +1,5 @@
+//! Postgres, the truth of several nodes.
+//!
+//! * [`lease`]: who lives, and who owns which shard.
+
+pub mod lease;
