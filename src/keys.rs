@@ -39,6 +39,8 @@ pub enum Purpose {
     RefreshToken,
     /// Tokens that restore a hold.
     HoldToken,
+    /// Ids of holds.
+    HoldId,
     /// Places in a waiting room.
     QueueTicket,
     /// Admissions from a waiting room.
@@ -52,10 +54,11 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::HoldToken,
+        Self::HoldId,
         Self::QueueTicket,
         Self::QueuePass,
         Self::Cursor,
@@ -69,6 +72,7 @@ impl Purpose {
             Self::AccessToken => b"onsale/access-token/1",
             Self::RefreshToken => b"onsale/refresh-token/1",
             Self::HoldToken => b"onsale/hold-token/1",
+            Self::HoldId => b"onsale/hold-id/1",
             Self::QueueTicket => b"onsale/queue-ticket/1",
             Self::QueuePass => b"onsale/queue-pass/1",
             Self::Cursor => b"onsale/cursor/1",
@@ -171,6 +175,21 @@ impl Keys {
             })
     }
 
+    /// A short signature of `message`, by the current secret: for ids, where a
+    /// guess that comes true does no harm.
+    #[must_use]
+    pub fn tag(&self, purpose: Purpose, message: &[u8]) -> u32 {
+        self.current().key(purpose).tag(message)
+    }
+
+    /// Whether `tag` is that of `message`, by the current or a previous secret.
+    #[must_use]
+    pub fn is_tag(&self, purpose: Purpose, message: &[u8], tag: u32) -> bool {
+        self.rings
+            .iter()
+            .any(|ring| ring.key(purpose).tag(message) == tag)
+    }
+
     /// The raw keys for `purpose`, the one to sign with first, for libraries
     /// that make their own HMAC.
     pub(crate) fn raw(&self, purpose: Purpose) -> impl Iterator<Item = &[u8; 32]> {
@@ -209,6 +228,11 @@ impl Ring {
 impl PurposeKey {
     fn mac(&self, message: &[u8]) -> HmacSha256 {
         self.keyed.clone().chain_update(message)
+    }
+
+    fn tag(&self, message: &[u8]) -> u32 {
+        let whole = self.mac(message).finalize().into_bytes();
+        u32::from_be_bytes([whole[0], whole[1], whole[2], whole[3]])
     }
 }
 

@@ -21,7 +21,7 @@ impl Hosted for Account {
         command.tier()
     }
 
-    fn needs(command: &Command) -> Needs {
+    fn needs(_node: &Node, command: &Command) -> Needs {
         match command {
             Command::Charge { .. } | Command::Prepare { .. } | Command::Reserve(_) => Needs::Store,
             Command::FreeKey { .. }

@@ -56,7 +56,7 @@ pub trait Hosted:
     fn tier(node: &Node, command: &Self::Command) -> Tier;
 
     /// What must be there for `command` to be taken.
-    fn needs(command: &Self::Command) -> Needs;
+    fn needs(node: &Node, command: &Self::Command) -> Needs;
 
     /// How the actors of this kind are reached.
     fn handle(node: &Node) -> &Handle<Self>
@@ -152,7 +152,7 @@ impl<M: Hosted> Host<M> {
         if state.retired {
             return self.pass_on(id, Message::Ask { id, request });
         }
-        if !self.has(id, M::needs(&request.command)) {
+        if !self.has(id, M::needs(&self.node, &request.command)) {
             return refuse(request, AskError::StoreUnavailable);
         }
         match state.slots.get_mut(&id) {

@@ -17,7 +17,9 @@ use tokio::sync::Notify;
 
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, EntityId, Seq, ShardSet, Stamp};
+use crate::domain::invariant::Invariant;
 use crate::domain::time::Timestamp;
+use crate::telemetry;
 
 /// How long decisions that nobody waits for may wait for company: a hold that
 /// is given back meanwhile is never written.
@@ -52,6 +54,10 @@ pub trait Parcel: Send + Sync + 'static {
     fn begin(decided: &Decided) -> Self;
     /// `decided` goes in, too.
     fn extend(&mut self, decided: &Decided);
+    /// Whether `decided` is the next after what is in it, as far as it can tell.
+    fn leads_to(&self, _decided: &Decided) -> bool {
+        true
+    }
     /// How many rows it will write, about.
     fn rows(&self) -> usize;
     /// How much memory it takes, about, in bytes.
@@ -146,7 +152,9 @@ impl<P: Parcel> Lane<P> {
         lane
     }
 
-    /// Adds a decision to what waits; `record` puts the rows in.
+    /// Adds a decision to what waits; `record` puts the rows in. A decision that
+    /// is not the next after what waits of its entity is of a twin (I9): it is
+    /// not written, and its sink learns that it is lost.
     pub fn submit(&self, decided: Decided, sink: &Arc<dyn Sink>, record: impl FnOnce(&mut P)) {
         let mut waiting = self.shared.waiting.lock();
         let wake = waiting.order.is_empty() || (decided.urgent && !waiting.urgent);
@@ -156,6 +164,10 @@ impl<P: Parcel> Lane<P> {
         let entry = match entries.entry(decided.entity) {
             Slot::Occupied(slot) => {
                 let entry = slot.into_mut();
+                if !entry.parcel.leads_to(&decided) {
+                    telemetry::invariant_violated(Invariant::I9.id());
+                    return sink.lost(decided.entity, decided.after.activation);
+                }
                 bytes = entry.parcel.bytes();
                 entry
             }
@@ -290,5 +302,96 @@ impl<P: Parcel> Lane<P> {
         // What didn't fit is next, whoever waits for it.
         waiting.urgent = !waiting.order.is_empty();
         batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{EntityKind, Epoch};
+    use uuid::Uuid;
+
+    /// A parcel that only knows where it ends.
+    struct Ends(Stamp);
+
+    impl Parcel for Ends {
+        fn begin(decided: &Decided) -> Self {
+            Self(decided.after)
+        }
+
+        fn extend(&mut self, decided: &Decided) {
+            self.0 = decided.after;
+        }
+
+        fn leads_to(&self, decided: &Decided) -> bool {
+            self.0 == decided.before
+        }
+
+        fn rows(&self) -> usize {
+            1
+        }
+
+        fn bytes(&self) -> usize {
+            1
+        }
+    }
+
+    /// Writes nothing, and tells what it was given.
+    struct Shows(tokio::sync::mpsc::Sender<Stamp>);
+
+    impl Writer<Ends> for Shows {
+        async fn write(&self, lane: &Lane<Ends>, batch: Vec<Entry<Ends>>) {
+            for entry in batch {
+                lane.done(&entry.parcel);
+                self.0.send(entry.parcel.0).await.unwrap();
+            }
+        }
+    }
+
+    #[derive(Default)]
+    struct Lost(Mutex<Vec<Activation>>);
+
+    impl Sink for Lost {
+        fn durable(&self, _: EntityId, _: Activation, _: Tier, _: Seq) {}
+
+        fn lost(&self, _: EntityId, activation: Activation) {
+            self.0.lock().push(activation);
+        }
+    }
+
+    fn stamp(activation: u32, seq: u64) -> Stamp {
+        Stamp {
+            epoch: Epoch(1),
+            activation: Activation(activation),
+            seq: Seq(seq),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_follow_what_waits_is_not_written_and_its_entity_is_discarded() {
+        let (shows, mut written) = tokio::sync::mpsc::channel(8);
+        let lane = Lane::start(Shows(shows), 512);
+        let lost = Arc::new(Lost::default());
+        let sink: Arc<dyn Sink> = Arc::clone(&lost) as _;
+        let decided = |before, after| Decided {
+            entity: EntityId {
+                kind: EntityKind::Timetable,
+                id: Uuid::nil(),
+            },
+            before,
+            after,
+            at: Timestamp(0),
+            urgent: false,
+        };
+        lane.submit(decided(stamp(1, 0), stamp(1, 1)), &sink, |_| ());
+        lane.submit(decided(stamp(1, 1), stamp(1, 2)), &sink, |_| ());
+        // A second life that was read before the first one's work was written.
+        lane.submit(decided(stamp(1, 0), stamp(2, 1)), &sink, |_| {
+            panic!("its rows are taken")
+        });
+        assert_eq!(*lost.0.lock(), [Activation(2)]);
+        assert_eq!(written.recv().await, Some(stamp(1, 2)));
+        lane.drained().await;
+        assert_eq!(lane.dirty_bytes(), 0);
     }
 }

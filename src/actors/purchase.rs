@@ -43,8 +43,9 @@ pub struct Purchase {
     pub hold: HoldId,
     /// The timetable it is on.
     pub timetable: TimetableId,
-    /// The hold as its token tells it, if the buyer sent one.
-    pub lost: Option<LostHold>,
+    /// The hold as its token tells it, if the buyer sent one, and the id under
+    /// which it comes back.
+    pub lost: Option<(HoldId, LostHold)>,
     /// The request's idempotency key, reserved.
     pub key: KeyClaim,
     /// How it is paid. An order of amount 0 is confirmed by any method.
@@ -135,11 +136,11 @@ impl Saga {
             Ok(terms) => return Ok(Ok(terms)),
             Err(refusal) => return Ok(Err(Ended::Timetable(refusal))),
         }
-        let Some(lost) = self.purchase.lost.clone() else {
+        let Some((hold, lost)) = self.purchase.lost.clone() else {
             return Ok(Err(Ended::Timetable(timetable::Refusal::HoldNotFound)));
         };
         let restore = timetable::Command::Restore {
-            hold: HoldId(self.new_id()),
+            hold,
             user: self.purchase.user,
             lost,
         };

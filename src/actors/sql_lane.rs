@@ -37,6 +37,10 @@ impl Parcel for Contribution {
         self.at = decided.at;
     }
 
+    fn leads_to(&self, decided: &Decided) -> bool {
+        self.after == decided.before
+    }
+
     fn rows(&self) -> usize {
         Self::rows(self)
     }

@@ -20,8 +20,18 @@ impl Hosted for Timetable {
         command.tier(node.options.holds_tier)
     }
 
-    fn needs(command: &Command) -> Needs {
+    fn needs(node: &Node, command: &Command) -> Needs {
         match command {
+            // Their callers wait for the commit, where it is configured so.
+            Command::Hold { .. }
+            | Command::AddSeats { .. }
+            | Command::Restore { .. }
+            | Command::Release { .. }
+            | Command::DropSeat { .. }
+                if node.options.holds_tier == Tier::Database =>
+            {
+                Needs::Store
+            }
             Command::Hold { .. }
             | Command::AddSeats { .. }
             | Command::Restore { .. }

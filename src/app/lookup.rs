@@ -14,6 +14,7 @@ use crate::domain::plan::Plan;
 use crate::domain::roles::Role;
 use crate::domain::timetable;
 use crate::http::error::{Answer, Code, Problem};
+use crate::http::hold_id;
 use crate::http::tokens::Identity;
 
 /// How old the seat map of another node's timetable may be.
@@ -108,7 +109,7 @@ impl App {
             .map(|(_, timetable)| Arc::clone(&timetable.plan))
     }
 
-    /// The timetable that a hold of `user` is, or was lately, on.
+    /// The timetable that a hold of `user` is, was lately, or was bought on.
     ///
     /// # Errors
     /// If it can't be told now.
@@ -120,16 +121,27 @@ impl App {
         if let Some(timetable) = self.node.holds.timetable_of(hold) {
             return Ok(Some(timetable));
         }
-        // It has ended, or never was, or is another node's: those of its shard
-        // may remember.
-        for timetable in self.timetables_of_shard(shard_in(hold.0)) {
+        // The live ones of this node's shards are in the index. It has ended, or
+        // never was, or is another node's.
+        if !hold_id::is_of(&self.keys, hold, user) {
+            return Ok(None);
+        }
+        let shard = shard_in(hold.0);
+        let timetables = &self.node.timetables;
+        for timetable in self.timetables_of_shard(shard) {
+            // Those that are running may remember; one that isn't can't.
+            let is_here = self.node.ownership.is_here(shard);
+            if is_here && timetables.directory().running(timetable.0).is_none() {
+                continue;
+            }
             let find = timetable::Command::FindHold { hold, user };
-            match self.node.timetables.ask(timetable.0, find).await? {
+            match timetables.ask(timetable.0, find).await? {
                 Err(timetable::Refusal::HoldNotFound) => {}
                 Ok(_) | Err(_) => return Ok(Some(timetable)),
             }
         }
-        Ok(None)
+        // Bought; or live on a shard that this node has only just taken.
+        Ok(self.store.timetable_of_hold(user, hold).await?)
     }
 
     fn timetables_of_shard(&self, shard: ShardId) -> Vec<TimetableId> {

@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use super::auth::SignedIn;
 use super::error::{Answer, Code, Problem};
 use super::extract::{Json, List, Page, Path};
+use super::hold_id;
 use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
 use super::json::optional_object;
 use super::problems::timetable_refusal;
 use super::queue_pass::{self, QueuePass};
 use crate::app::App;
-use crate::domain::ids::{HoldId, TimetableId, UserId, shard_of, with_shard};
+use crate::domain::ids::{HoldId, TimetableId, UserId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::plan::{GradeIndex, Plan};
 use crate::domain::seat::Seats;
 use crate::domain::time::Timestamp;
-use crate::domain::timetable::{Choice, Command, HoldView, Reply};
+use crate::domain::timetable::{Choice, Command, HoldView, Refusal, Reply};
 
 /// How many seats one request can ask for, in any way: the largest
 /// `max_seats_per_user`.
@@ -144,7 +144,7 @@ pub async fn create(
             let under_pass = queue_pass::check(&app, id, pass)?;
             let plan = app.plan(id)?;
             let choice = choice(&plan, body)?;
-            let hold = HoldId(with_shard(Uuid::now_v7(), shard_of(id.0)));
+            let hold = hold_id::new(&app.keys, id, user);
             let command = Command::Hold {
                 hold,
                 user,
@@ -213,14 +213,20 @@ pub async fn release(
     SignedIn(caller): SignedIn,
     Path(hold): Path<HoldId>,
 ) -> Answer<StatusCode> {
-    let id = timetable_of(&app, hold, caller.user_id).await?;
-    let plan = app.plan(id)?;
-    let command = Command::Release {
-        hold,
-        user: caller.user_id,
+    let user = caller.user_id;
+    // One of the caller's that nobody remembers is over, as asked.
+    let is_over = || hold_id::is_of(&app.keys, hold, user);
+    let id = match timetable_of(&app, hold, user).await {
+        Err(problem) if problem.code() == Code::HoldNotFound && is_over() => {
+            return Ok(StatusCode::NO_CONTENT);
+        }
+        found => found?,
     };
+    let plan = app.plan(id)?;
+    let command = Command::Release { hold, user };
     match app.node.timetables.ask(id.0, command).await? {
         Ok(_) => Ok(StatusCode::NO_CONTENT),
+        Err(Refusal::HoldNotFound) if is_over() => Ok(StatusCode::NO_CONTENT),
         Err(refusal) => Err(timetable_refusal(&plan, refusal)),
     }
 }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod etag;
 pub mod extract;
 pub mod failed_sign_ins;
+pub mod hold_id;
 pub mod hold_token;
 pub mod holds;
 pub mod idempotency;

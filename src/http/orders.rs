@@ -17,7 +17,7 @@ use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
 use super::json::object;
 use super::problems::{account_refusal, timetable_refusal};
-use super::{holds, queue_pass};
+use super::{hold_id, holds, queue_pass};
 use crate::actors::purchase::{self, Ended, Purchase};
 use crate::app::App;
 use crate::domain::account::KeyClaim;
@@ -236,7 +236,7 @@ async fn buy_under(
         user,
         hold: request.hold_id,
         timetable,
-        lost: token.map(|token| token.hold),
+        lost: token.map(|token| (hold_id::new(&app.keys, timetable, user), token.hold)),
         key: key.clone(),
         method: request.payment.method,
         may_order: false,

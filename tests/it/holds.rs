@@ -390,3 +390,57 @@ async fn holds_survive_an_orderly_restart() {
     buyer.order(text(&hold, "hold_id")).ok(201).await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_hold_that_is_over_is_released_again_after_a_restart() {
+    let server = TestServer::start().await;
+    let scene = server.small().await;
+    let (buyer, other) = (server.buyer_with_money(1_000_000).await, server.buyer());
+    let tokens = [buyer.token().to_owned(), other.token().to_owned()];
+    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    let released = format!("/holds/{}", text(&hold, "hold_id"));
+    buyer.delete(&released).ok(204).await;
+    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    let bought = format!("/holds/{}", text(&hold, "hold_id"));
+    buyer.order(text(&hold, "hold_id")).ok(201).await;
+
+    // Nothing of them is in memory any more.
+    let server = server.restart().await;
+    let [buyer, other] = tokens.map(|token| server.anyone().with_token(&token));
+    for _ in 0..2 {
+        buyer.delete(&released).ok(204).await;
+        let sold = buyer.delete(&bought).problem(409, "hold-already-ordered");
+        sold.await;
+    }
+    buyer.get(&released).problem(404, "hold-not-found").await;
+    for hold in [&released, &bought] {
+        other.delete(hold).problem(404, "hold-not-found").await;
+    }
+    let unknown = format!("/holds/{}", Uuid::now_v7());
+    buyer.delete(&unknown).problem(404, "hold-not-found").await;
+    let map = server.anyone().map(&scene.timetable).await;
+    assert_eq!((&map["held"], &map["sold"]), (&json!(0), &json!(1)));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_hold_has_no_timetable_loaded() {
+    let server = TestServer::start().await;
+    // More dates than there are shards: the id is of some of them.
+    let scene = server.open(&Show::small().dates(366)).await;
+    let buyer = server.buyer();
+    for _ in 0..200 {
+        let unknown = format!("/holds/{}", Uuid::now_v7());
+        buyer.delete(&unknown).problem(404, "hold-not-found").await;
+    }
+    let timetables = server.app().node.timetables.directory();
+    assert_eq!(timetables.all().len(), 0);
+    // One of the caller's own that is over doesn't either.
+    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    let mine = format!("/holds/{}", text(&hold, "hold_id"));
+    for _ in 0..2 {
+        buyer.delete(&mine).ok(204).await;
+    }
+    assert_eq!(timetables.all().len(), 1);
+    server.stop().await;
+}

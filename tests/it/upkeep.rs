@@ -96,3 +96,48 @@ async fn a_hold_ends_at_once_when_the_clock_has_jumped_over_its_end() {
     .await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn holds_of_the_database_tier_are_refused_at_once_while_the_store_is_out() {
+    use sqlx::ConnectOptions as _;
+    let server = TestServer::start_with(|config| {
+        config.durability.holds = onsale::config::Tier::Database;
+    })
+    .await;
+    let scene = server.small().await;
+    let buyer = server.buyer();
+    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    // Somebody else has the file's lock.
+    let mut other = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(server.folder().join("onsale.db"))
+        .connect()
+        .await
+        .unwrap();
+    let mut run = async |sql| sqlx::query(sql).execute(&mut other).await.unwrap();
+    run("BEGIN IMMEDIATE").await;
+    // It waits for the commit, in vain; from then on nobody has to wait.
+    let charging = buyer.post("/wallet/charges", &json!({ "amount": 1 }));
+    let charging = tokio::spawn(charging.key(&fresh_key()).send());
+    eventually("an outage", SOON, async || {
+        let refused = server.app().readiness();
+        (!refused.is_empty()).then_some(())
+    })
+    .await;
+    let asked = std::time::Instant::now();
+    let wish = json!({ "seat_ids": ["F1-A-2"] });
+    let refused = buyer.hold(&scene.timetable, &wish);
+    refused.problem(503, "store-unavailable").await;
+    let release = format!("/holds/{}", text(&hold, "hold_id"));
+    let refused = buyer.delete(&release);
+    refused.problem(503, "store-unavailable").await;
+    // Not after `ask_timeout_ms`.
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    run("ROLLBACK").await;
+    drop(charging.await);
+    eventually("a release", SOON, async || {
+        let answer = buyer.delete(&release).send().await;
+        (answer.status == 204).then_some(())
+    })
+    .await;
+    server.stop().await;
+}

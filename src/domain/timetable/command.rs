@@ -181,7 +181,7 @@ pub enum Event {
         deadline: Timestamp,
     },
     /// Seats whose release was delayed are free. Volatile.
-    SeatsCooled { seats: Seats },
+    SeatsCooled { seats: Vec<(Timestamp, SeatIndex)> },
     /// An order pins its hold. Volatile.
     OrderOpened { order: Arc<Order> },
     /// An order came to nothing; its hold is as before. Volatile.

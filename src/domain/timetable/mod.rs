@@ -464,12 +464,12 @@ impl Machine for Timetable {
             .take(DUE_MAX)
             .filter_map(|(_, id)| self.holds.get(id))
             .map(|hold| self.end_of(hold, HoldEnd::Expired));
-        let freed: Seats = self
+        let freed: Vec<_> = self
             .cooling
             .iter()
             .take_while(|(at, _)| *at <= now)
             .take(DUE_MAX)
-            .map(|(_, seat)| *seat)
+            .copied()
             .collect();
         let freed = (!freed.is_empty()).then_some(Event::SeatsCooled { seats: freed });
         ended.chain(freed).collect()
@@ -542,8 +542,8 @@ impl Machine for Timetable {
                 deadline,
             } => self.apply_prolonged(*hold, *expires_at, *deadline),
             Event::SeatsCooled { seats } => {
-                self.cooling.retain(|(_, seat)| !seats.contains(seat));
-                for seat in seats {
+                for (at, seat) in seats {
+                    self.cooling.remove(&(*at, *seat));
                     self.set_seat(*seat, Seat::Free);
                 }
             }

@@ -1,3 +1,5 @@
+mod cooling;
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

@@ -32,6 +32,22 @@ impl SqliteStore {
         Ok(self.with_tickets(&rows).await?.pop())
     }
 
+    pub(crate) async fn timetable_of_hold(
+        &self,
+        user: UserId,
+        hold: HoldId,
+    ) -> Result<Option<TimetableId>, StoreError> {
+        let found: Option<Uuid> = sqlx::query_scalar(
+            "SELECT timetable_id FROM hold WHERE user_id = ?1 AND id = ?2 \
+             UNION ALL SELECT timetable_id FROM orders WHERE user_id = ?1 AND hold_id = ?2",
+        )
+        .bind(user.0)
+        .bind(hold.0)
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(found.map(TimetableId))
+    }
+
     pub(crate) async fn order_of_payment(
         &self,
         user: UserId,

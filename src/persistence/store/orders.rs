@@ -110,6 +110,19 @@ impl Store {
         on_backend!(self, order_of(user, id))
     }
 
+    /// The timetable that a live hold of `user` is on, or on which it was bought;
+    /// `None` if it is neither.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn timetable_of_hold(
+        &self,
+        user: UserId,
+        hold: HoldId,
+    ) -> Result<Option<TimetableId>, StoreError> {
+        on_backend!(self, timetable_of_hold(user, hold))
+    }
+
     /// The order that a payment of `user` is for.
     ///
     /// # Errors
