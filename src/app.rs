@@ -29,7 +29,7 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::decision::Tier;
-use crate::domain::ids::{TimetableId, UserId};
+use crate::domain::ids::{SHARDS, TimetableId, UserId};
 use crate::domain::roles::Roles;
 use crate::http::accounts::{Accounts, AccountsOptions};
 use crate::http::error::Answer;
@@ -38,7 +38,7 @@ use crate::http::rates::Rates;
 use crate::http::sockets::Places;
 use crate::http::tickets::TicketSigner;
 use crate::keys::{Keys, KeysError, Purpose};
-use crate::persistence::bus::Bus;
+use crate::persistence::bus::{self, Bus, BusError};
 use crate::persistence::lock::{DataLock, LockError};
 use crate::persistence::{Store, StoreError};
 use crate::telemetry::Outcomes;
@@ -61,6 +61,9 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The event bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The secret.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -108,9 +111,10 @@ pub struct App {
     pub orders: Outcomes,
     /// How holds ended.
     pub holds: Outcomes,
+    /// Carries events to their consumers.
+    pub bus: Bus,
     supervisor: ActorRef<()>,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
-    _bus: Bus,
     _lock: DataLock,
 }
 
@@ -138,12 +142,15 @@ impl App {
         let title = start::Title::take(&config, &clock, &store, &keys, &name).await?;
         let (node, supervisor, loading) =
             start::node(&config, &clock, &store, &catalogue, &outbox, (name, &title)).await?;
-        let bus = Bus::start(
-            store.clone(),
-            clock.clone(),
-            tickets.kid().to_owned(),
-            outbox,
-        );
+        let bus = bus::Options {
+            store: store.clone(),
+            clock: clock.clone(),
+            ticket_kid: tickets.kid().to_owned(),
+            node: node.name.to_string(),
+            owned: owned_shards(&node),
+            wake: outbox,
+        };
+        let bus = Bus::start(&config.kafka, bus)?;
         let options = AccountsOptions::from(&config.auth);
         let accounts = Accounts::open(store.clone(), keys.clone(), clock.clone(), &options).await?;
         let app = Arc::new(Self {
@@ -163,7 +170,7 @@ impl App {
             holds: Outcomes::of_holds(),
             supervisor,
             tasks: parking_lot::Mutex::new(vec![loading]),
-            _bus: bus,
+            bus,
             _lock: lock,
         });
         if let start::Title::Lease {
@@ -228,6 +235,7 @@ impl App {
         if let Err(error) = self.catalogue.flush_views().await {
             tracing::warn!(%error, "views could not be written");
         }
+        self.bus.stop().await;
         for task in self.tasks.lock().drain(..) {
             task.abort();
         }
@@ -279,4 +287,14 @@ impl App {
             Err(problem) => self.holds.refused(problem.code().as_str()),
         }
     }
+}
+
+/// Which shards' events this node publishes; `None` while all are its own.
+fn owned_shards(node: &Arc<Node>) -> bus::Owned {
+    let ownership = Arc::clone(&node.ownership);
+    Arc::new(move || {
+        let owned = ownership.owned();
+        (owned.len() < usize::from(SHARDS))
+            .then(|| owned.into_iter().map(|(shard, _)| shard).collect())
+    })
 }

@@ -38,6 +38,7 @@ pub struct Config {
     pub ops: Ops,
     pub node: Node,
     pub store: Store,
+    pub kafka: Kafka,
     pub durability: Durability,
     pub auth: Auth,
     pub wallet: Wallet,
@@ -123,6 +124,16 @@ impl Store {
             ..Config::default().store
         }
     }
+}
+
+/// `[kafka]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Kafka {
+    pub brokers: Vec<String>,
+    pub prefix: String,
+    pub partitions: u32,
+    pub replication: u32,
 }
 
 /// `[durability]`

@@ -98,6 +98,22 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("store.dirty_bytes_max", from_to(1 << 20, 1 << 40)),
     ("store.batch_rows_max", from_to(1, 10_000)),
     (
+        "kafka.brokers",
+        Rule::Texts {
+            allowed: "addresses with a port, as broker-1:9092",
+            is_allowed: is_address,
+        },
+    ),
+    (
+        "kafka.prefix",
+        Rule::Text {
+            allowed: "up to 100 letters, digits, dots, dashes and underscores, or nothing",
+            is_allowed: is_topic_prefix,
+        },
+    ),
+    ("kafka.partitions", from_to(1, 1_000)),
+    ("kafka.replication", from_to(0, 16)),
+    (
         "durability.holds",
         Rule::OneOf(&["memory", "checkpoint", "database"]),
     ),
@@ -153,6 +169,11 @@ fn is_origin(text: &str) -> bool {
 fn is_store_url(text: &str) -> bool {
     text.strip_prefix("sqlite:")
         .is_some_and(|path| !path.trim_start_matches('/').is_empty())
+}
+
+fn is_topic_prefix(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.len() <= 100 && text.chars().all(allowed)
 }
 
 fn is_filter(text: &str) -> bool {

@@ -13,3 +13,4 @@ pub mod http;
 pub mod keys;
 pub mod persistence;
 pub mod telemetry;
+pub mod trace;

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+use crate::domain::time::Timestamp;
 
 /// Messages that actors have handled, by `kind`.
 pub const ACTOR_MESSAGES_TOTAL: &str = "onsale_actor_messages_total";
@@ -38,6 +39,15 @@ pub const FLUSH_FAILURES_TOTAL: &str = "onsale_flush_failures_total";
 pub const DIRTY_BYTES: &str = "onsale_dirty_bytes";
 /// Events that wait to be published.
 pub const OUTBOX_EVENTS: &str = "onsale_outbox_events";
+/// Age of the oldest event that waits to be published.
+pub const OUTBOX_AGE_SECONDS: &str = "onsale_outbox_age_seconds";
+/// Events in Kafka that this node's part of the consumer group has not read, by
+/// `topic`.
+pub const CONSUMER_LAG_EVENTS: &str = "onsale_consumer_lag_events";
+/// Events that were read from Kafka and wait for one before them.
+pub const CONSUMER_WAITING_EVENTS: &str = "onsale_consumer_waiting_events";
+/// Events that a consumer could not act on, by `topic`.
+pub const DEAD_LETTERS_TOTAL: &str = "onsale_dead_letters_total";
 /// Events behind a hole in the numbers of their entity: for an operator.
 pub const OUTBOX_BEHIND_EVENTS: &str = "onsale_outbox_behind_events";
 /// Attempts to hold seats, by `outcome`.
@@ -152,6 +162,22 @@ fn describe() {
         "How far the clock may be off that of the database"
     );
     describe_gauge!(OUTBOX_EVENTS, "Events that wait to be published");
+    describe_gauge!(
+        OUTBOX_AGE_SECONDS,
+        "Age of the oldest event that waits to be published"
+    );
+    describe_gauge!(
+        CONSUMER_LAG_EVENTS,
+        "Events in Kafka that this node's consumers have not read"
+    );
+    describe_gauge!(
+        CONSUMER_WAITING_EVENTS,
+        "Events that were read from Kafka and wait for one before them"
+    );
+    describe_counter!(
+        DEAD_LETTERS_TOTAL,
+        "Events that a consumer could not act on"
+    );
     describe_gauge!(
         OUTBOX_BEHIND_EVENTS,
         "Events that can't be published because of a hole in the numbers of their entity"
@@ -364,6 +390,19 @@ impl Default for SeatMetrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// What waits in the outbox, and since when.
+#[allow(clippy::cast_precision_loss, reason = "a metric")]
+pub fn outbox(events: u64, oldest: Option<Timestamp>, now: Timestamp) {
+    let age_ms = oldest.map_or(0, |oldest| now.since(oldest).0.max(0));
+    gauge!(OUTBOX_EVENTS).set(events as f64);
+    gauge!(OUTBOX_AGE_SECONDS).set(age_ms as f64 / 1000.0);
+}
+
+/// An event died.
+pub fn dead_letter(topic: &str) {
+    counter!(DEAD_LETTERS_TOTAL, "topic" => topic.to_owned()).increment(1);
 }
 
 /// Counts a request that was refused for want of room.

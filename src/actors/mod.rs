@@ -46,6 +46,7 @@ use self::route::{Door, Route};
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, Seq, shard_of};
 use crate::persistence::batch::Persisted;
+use crate::trace::{self, Trace};
 
 /// What an entity answers to a command: its reply, or its refusal.
 pub type Outcome<M> = Result<
@@ -77,6 +78,8 @@ pub struct Request<M: Persisted> {
     /// Given back when the reply has left. Continuations have none: they are
     /// bounded by the number of open orders.
     pub permit: Option<OwnedSemaphorePermit>,
+    /// The trace that it is a part of: its events carry it on.
+    pub trace: Option<Trace>,
 }
 
 /// What a host can be told.
@@ -241,6 +244,7 @@ impl<M: host::Hosted> Handle<M> {
             command,
             reply,
             permit,
+            trace: trace::current(),
         };
         self.deliver_by(host, id, Message::Ask { id, request })
             .await;

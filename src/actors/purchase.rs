@@ -28,6 +28,7 @@ use crate::domain::money::Money;
 use crate::domain::order::{Method, Order};
 use crate::domain::timetable::command::LostHold;
 use crate::domain::timetable::{self, OrderTerms, Resolution};
+use crate::trace;
 
 /// The first wait before an unknown outcome is asked about again, and the
 /// longest.
@@ -82,7 +83,7 @@ pub enum Ended {
 /// [`AskError`]; unless it is [`AskError::Unknown`], nothing was done.
 pub async fn purchase(node: Arc<Node>, purchase: Purchase) -> Result<Ended, AskError> {
     let saga = Saga { node, purchase };
-    tokio::spawn(saga.run())
+    tokio::spawn(trace::carried(saga.run()))
         .await
         .unwrap_or(Err(AskError::Unknown))
 }

@@ -16,6 +16,7 @@ use crate::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp};
 use crate::domain::time::Timestamp;
 use crate::persistence::batch::{Contribution, Persisted};
 use crate::telemetry;
+use crate::trace::Trace;
 
 /// What an entity writes with.
 #[derive(Clone)]
@@ -179,10 +180,17 @@ impl<M: Persisted> Shell<M> {
             command,
             reply,
             permit,
+            trace,
         } = request;
         let before = self.seq;
         let result = step(&mut self.machine, &mut self.seq, now, command);
-        self.submit(now, before, tier > Tier::Memory, &result.events);
+        self.submit(
+            now,
+            before,
+            tier > Tier::Memory,
+            &result.events,
+            trace.as_ref(),
+        );
         publish(&mut self.machine, &result.events);
         let parked = Parked {
             outcome: result.outcome,
@@ -201,7 +209,7 @@ impl<M: Persisted> Shell<M> {
         let before = self.seq;
         let mut events = SmallVec::new();
         catch_up(&mut self.machine, &mut self.seq, now, &mut events);
-        self.submit(now, before, false, &events);
+        self.submit(now, before, false, &events, None);
         events
     }
 
@@ -216,7 +224,7 @@ impl<M: Persisted> Shell<M> {
             self.machine.apply(self.seq, &event);
             adopted.push((self.seq, event));
         }
-        self.submit(now, before, false, &adopted);
+        self.submit(now, before, false, &adopted, None);
     }
 
     /// All decisions up to `upto` are as durable as `tier` says. `publish` runs
@@ -242,7 +250,14 @@ impl<M: Persisted> Shell<M> {
         }
     }
 
-    fn submit(&mut self, now: Timestamp, before: Seq, urgent: bool, events: &[(Seq, M::Event)]) {
+    fn submit(
+        &mut self,
+        now: Timestamp,
+        before: Seq,
+        urgent: bool,
+        events: &[(Seq, M::Event)],
+        trace: Option<&Trace>,
+    ) {
         if self.seq == before {
             return;
         }
@@ -261,6 +276,7 @@ impl<M: Persisted> Shell<M> {
                 for row in into.outbox.iter_mut().skip(published) {
                     *last_event_seq += 1;
                     row.event_seq = *last_event_seq;
+                    row.trace = trace.cloned();
                 }
             }
         };

@@ -45,9 +45,8 @@ async fn heartbeat(app: Weak<App>) {
         seats.blocked.set(counts.blocked);
         telemetry::dirty_bytes(app.node.lanes.dirty_bytes());
         app.node.observe();
-        match app.store.outbox_lag().await {
-            #[allow(clippy::cast_precision_loss, reason = "a metric")]
-            Ok(events) => metrics::gauge!(telemetry::OUTBOX_EVENTS).set(events as f64),
+        match app.store.backlog().await {
+            Ok(backlog) => telemetry::outbox(backlog.events, backlog.oldest, app.clock.now()),
             Err(error) => tracing::debug!(%error, "the outbox could not be counted"),
         }
         // Whether the store refuses or hangs: nobody waits for ever.

@@ -27,6 +27,7 @@ use super::cors::Cors;
 use super::error::{Code, Problem};
 use crate::config::Http;
 use crate::telemetry::EndpointMetrics;
+use crate::trace;
 
 /// The header that carries the request id both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -148,6 +149,9 @@ impl Passage {
                 // The call itself may panic, too, not only its future.
                 let call =
                     AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
+                let trace = self.traceparent.as_ref();
+                let trace = trace.and_then(|text| trace::read(text.to_str().ok()?));
+                let call = trace::within(trace, call);
                 match tokio::time::timeout_at(self.started + self.shared.request_timeout, call)
                     .await
                 {

@@ -20,6 +20,7 @@ use super::problems::account_refusal;
 use crate::app::App;
 use crate::domain::account::{Claimant, Command, KeyClaim, KeyHash, Reply, stable_hash};
 use crate::domain::ids::UserId;
+use crate::trace;
 
 /// Says that an answer is a repetition.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -222,7 +223,7 @@ where
     let app = Arc::clone(app);
     // From the reservation on, whoever waits: else a client that hangs up would
     // leave its key running.
-    let task = tokio::spawn(async move {
+    let work = async move {
         let reserve = Command::Reserve(claim.clone());
         match app.node.accounts.ask(user.0, reserve).await? {
             Ok(Reply::KeyIsAnswered) => stored(&app, user, &claim.key).await,
@@ -238,7 +239,8 @@ where
             }
             Err(refusal) => Err(account_refusal(&refusal)),
         }
-    });
+    };
+    let task = tokio::spawn(trace::carried(work));
     let answer = task.await.unwrap_or_else(|_| Err(Code::Internal.into()));
     answer.map(IntoResponse::into_response)
 }

@@ -29,6 +29,7 @@ use crate::domain::order::{Method as PaymentMethod, Order, PricedSeats};
 use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
 use crate::persistence::store::orders::{OrderFilter, OrderRow};
+use crate::trace;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
@@ -174,7 +175,8 @@ pub async fn create(
         let (app, claim) = (Arc::clone(&app), claim.clone());
         // To its end, whoever waits: a client that hangs up must not leave its
         // key running.
-        tokio::spawn(async move { buy(&app, user, &body, claim).await })
+        let buying = async move { buy(&app, user, &body, claim).await };
+        tokio::spawn(trace::carried(buying))
     };
     let bought = match task.await {
         Ok(bought) => bought,

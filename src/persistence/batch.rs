@@ -20,6 +20,7 @@ use crate::domain::order::Order;
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::Hold;
+use crate::trace::Trace;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -193,6 +194,8 @@ pub struct OutboxRow {
     pub version: u16,
     /// When.
     pub at: Timestamp,
+    /// The trace (W3C `traceparent`) of the request that it came of, if it had one.
+    pub trace: Option<Trace>,
     /// JSON.
     pub payload: String,
 }

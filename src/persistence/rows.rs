@@ -47,6 +47,8 @@ impl Persisted for Timetable {
                     kind: "order.confirmed",
                     version: 1,
                     at,
+                    // Put in by the shell, which knows who asks.
+                    trace: None,
                     payload,
                 });
             }

@@ -18,6 +18,8 @@ mod accounts;
 mod admin;
 mod cancelled_requests;
 mod catalogue;
+mod dead_letters;
+mod events;
 mod holds;
 mod idempotency;
 mod malformed;

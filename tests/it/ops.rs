@@ -57,6 +57,8 @@ const CALLS: &[(&str, &str)] = &[
     ("put", "/admin/performances/{}/queue"),
     ("put", "/admin/users/{}/roles"),
     ("get", "/admin/users"),
+    ("get", "/admin/dead-letters"),
+    ("post", "/admin/dead-letters/{}/requeue"),
 ];
 
 /// A path with `{}` for every parameter, whatever its name.

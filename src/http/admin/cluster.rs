@@ -70,7 +70,7 @@ pub(super) async fn cluster(State(app): State<Arc<App>>, _: Admin) -> Answer<Jso
         nodes,
         shards,
         journal_lag_bytes: app.node.lanes.dirty_bytes(),
-        outbox_events: app.store.outbox_lag().await?,
+        outbox_events: app.store.backlog().await?.events,
     }))
 }
 

@@ -1,7 +1,8 @@
-//! The administration: the catalogue, and the cluster.
+//! The administration: the catalogue, the cluster, and what went wrong.
 
 mod categories;
 mod cluster;
+mod dead_letters;
 mod performances;
 mod timetables;
 mod venues;
@@ -33,6 +34,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(timetables::add))
         .routes(routes!(categories::rename, categories::delete))
         .routes(routes!(cluster::cluster))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::requeue))
 }
 
 fn caller(identity: &Identity) -> Caller {

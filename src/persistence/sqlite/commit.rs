@@ -295,6 +295,7 @@ impl Rows {
                 row.version,
                 row.at.0,
                 &row.payload,
+                &row.trace,
             ));
         }
         match &c.changes {
@@ -466,9 +467,9 @@ impl Rows {
             ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, at = excluded.at, \
                    order_id = excluded.order_id, timetable_id = excluded.timetable_id, \
                    status = excluded.status, body = excluded.body").await?;
-        self.outbox.run(c, "INSERT INTO outbox (entity, topic, event_seq, event_id, type, version, at, payload) \
+        self.outbox.run(c, "INSERT INTO outbox (entity, topic, event_seq, event_id, type, version, at, payload, trace) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, \
-                   value ->> 6, value ->> 7 FROM json_each(?1)").await?;
+                   value ->> 6, value ->> 7, value ->> 8 FROM json_each(?1)").await?;
         Ok(())
     }
 }

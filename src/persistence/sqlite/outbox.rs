@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use super::commit::{hex, json};
+use super::dead_letters::insert_dead_letter;
 use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::store::outbox::{Envelope, NewTicket, Place};
+use crate::persistence::store::outbox::{Asked, Backlog, Envelope, NewTicket, Place};
 
 impl SqliteStore {
     pub(crate) async fn unpublished(
@@ -24,7 +25,7 @@ impl SqliteStore {
         // One node owns all shards of an embedded store, so that the shard of
         // an event is rarely asked for: its entity's row says it.
         let rows = sqlx::query(
-            "SELECT entity, topic, event_seq, event_id, type, version, at, payload FROM outbox \
+            "SELECT entity, topic, event_seq, event_id, type, version, at, payload, trace FROM outbox \
              WHERE published_at IS NULL AND (entity, topic, event_seq) > (?2, ?3, ?4) \
                AND (?5 IS NULL OR entity IN ( \
                  SELECT id FROM entity WHERE shard IN (SELECT value FROM json_each(?5)))) \
@@ -40,11 +41,32 @@ impl SqliteStore {
         rows.iter().map(envelope).collect()
     }
 
-    pub(crate) async fn outbox_lag(&self) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT count(*) FROM outbox WHERE published_at IS NULL")
+    pub(crate) async fn published(&self, places: &[Place]) -> Result<Vec<Place>, StoreError> {
+        let keys: Vec<_> = places.iter().map(|p| (hex(p.0), &p.1, p.2)).collect();
+        let rows = sqlx::query(
+            "SELECT entity, topic, event_seq FROM json_each(?1) JOIN outbox \
+             ON entity = unhex(value ->> 0) AND topic = value ->> 1 AND event_seq = value ->> 2 \
+             WHERE published_at IS NOT NULL",
+        )
+        .bind(json(&keys)?)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let number = row.try_get::<i64, _>(2)?.cast_unsigned();
+                Ok((row.try_get(0)?, row.try_get(1)?, number))
+            })
+            .collect()
+    }
+
+    pub(crate) async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let row = sqlx::query("SELECT count(*), min(at) FROM outbox WHERE published_at IS NULL")
             .fetch_one(&self.readers)
             .await?;
-        Ok(row.try_get::<i64, _>(0)?.cast_unsigned())
+        Ok(Backlog {
+            events: row.try_get::<i64, _>(0)?.cast_unsigned(),
+            oldest: row.try_get::<Option<i64>, _>(1)?.map(Timestamp),
+        })
     }
 
     pub(crate) async fn mark_published(
@@ -78,26 +100,32 @@ impl SqliteStore {
     pub(crate) async fn issue_tickets(
         &self,
         consumer: &'static str,
-        events: Vec<(Envelope, Vec<NewTicket>)>,
+        events: Vec<(Envelope, Asked)>,
         kid: String,
         now: Timestamp,
     ) -> Result<Vec<bool>, StoreError> {
         self.transaction(move |connection| {
             Box::pin(async move {
                 let mut marks = marks(connection, consumer, &events).await?;
-                let mut tickets = Vec::new();
+                let (mut tickets, mut dead) = (Vec::new(), Vec::new());
                 let mut taken = Vec::with_capacity(events.len());
-                for (event, wanted) in &events {
+                for (event, asked) in &events {
                     let mark = marks
                         .entry((event.entity, event.topic.clone()))
                         .or_default();
                     taken.push(event.event_seq <= *mark + 1);
                     if event.event_seq == *mark + 1 {
                         *mark += 1;
-                        tickets.extend(wanted);
+                        match asked {
+                            Asked::Tickets(wanted) => tickets.extend(wanted),
+                            Asked::Dead(letter) => dead.push(letter),
+                        }
                     }
                 }
                 insert_tickets(connection, &tickets, &kid, now).await?;
+                for letter in dead {
+                    insert_dead_letter(connection, consumer, letter, now).await?;
+                }
                 save_marks(connection, consumer, &marks).await?;
                 Ok(taken)
             })
@@ -111,7 +139,7 @@ type Marks = HashMap<(Uuid, String), u64>;
 async fn marks(
     connection: &mut SqliteConnection,
     consumer: &str,
-    events: &[(Envelope, Vec<NewTicket>)],
+    events: &[(Envelope, Asked)],
 ) -> Result<Marks, StoreError> {
     let entities: Vec<String> = events.iter().map(|(event, _)| hex(event.entity)).collect();
     let rows = sqlx::query(
@@ -130,7 +158,7 @@ async fn marks(
         .collect()
 }
 
-async fn insert_tickets(
+pub(super) async fn insert_tickets(
     connection: &mut SqliteConnection,
     tickets: &[&NewTicket],
     kid: &str,
@@ -195,5 +223,6 @@ fn envelope(row: &SqliteRow) -> Result<Envelope, StoreError> {
         version: row.try_get(5)?,
         at: Timestamp(row.try_get(6)?),
         payload: row.try_get(7)?,
+        trace: row.try_get(8)?,
     })
 }

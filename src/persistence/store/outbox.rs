@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::Store;
+use super::dead_letters::NewDeadLetter;
 use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
@@ -11,7 +12,7 @@ use crate::persistence::StoreError;
 pub type Place = (Uuid, String, u64);
 
 /// A published event.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
     /// The entity it happened to.
     pub entity: Uuid,
@@ -27,6 +28,8 @@ pub struct Envelope {
     pub version: u16,
     /// When.
     pub at: Timestamp,
+    /// The trace (W3C `traceparent`) of the request that it came of, if it had one.
+    pub trace: Option<String>,
     /// JSON.
     pub payload: String,
 }
@@ -46,6 +49,35 @@ pub struct NewTicket {
     pub user: Uuid,
 }
 
+/// What an event asks for.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// These tickets, or none.
+    Tickets(Vec<NewTicket>),
+    /// It can't be acted on.
+    Dead(NewDeadLetter),
+}
+
+impl Asked {
+    /// The dead letter that it is.
+    #[must_use]
+    pub fn letter(&self) -> Option<&NewDeadLetter> {
+        match self {
+            Self::Tickets(_) => None,
+            Self::Dead(letter) => Some(letter),
+        }
+    }
+}
+
+/// What waits in the outbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Backlog {
+    /// How many events.
+    pub events: u64,
+    /// When the oldest of them happened.
+    pub oldest: Option<Timestamp>,
+}
+
 impl Store {
     /// The first unpublished events behind `after` (`None`: of all), by entity,
     /// topic and number; only those of entities of these `shards` (`None`: of
@@ -62,12 +94,20 @@ impl Store {
         on_backend!(self, unpublished(shards, after, limit))
     }
 
-    /// How many events wait to be published.
+    /// Those of `places` whose event is marked as published.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn outbox_lag(&self) -> Result<u64, StoreError> {
-        on_backend!(self, outbox_lag())
+    pub async fn published(&self, places: &[Place]) -> Result<Vec<Place>, StoreError> {
+        on_backend!(self, published(places))
+    }
+
+    /// What waits to be published.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn backlog(&self) -> Result<Backlog, StoreError> {
+        on_backend!(self, backlog())
     }
 
     /// Notes that the bus has these events.
@@ -85,14 +125,16 @@ impl Store {
     /// Issues tickets for those of `events` that are next for the consumer, in
     /// one transaction with its marks: a repeated event is dropped, one behind
     /// a gap is left for later. A ticket is made only while its order owns the
-    /// seat, and only once. Tells of each event whether it was taken or dropped.
+    /// seat, and only once. What can't be acted on is kept as a dead letter, and
+    /// what is behind it goes on. Tells of each event whether it was taken or
+    /// dropped.
     ///
     /// # Errors
     /// If the store can't be written; nothing was issued then.
     pub async fn issue_tickets(
         &self,
         consumer: &'static str,
-        events: Vec<(Envelope, Vec<NewTicket>)>,
+        events: Vec<(Envelope, Asked)>,
         kid: String,
         now: Timestamp,
     ) -> Result<Vec<bool>, StoreError> {

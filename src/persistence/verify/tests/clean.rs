@@ -67,7 +67,7 @@ async fn a_wal_left_by_a_kill_is_read_without_writing_to_it() {
     assert_eq!(std::fs::read(&wal).unwrap(), torn);
     // And the next start finds all of it.
     let store = SqliteStore::open(&url_of(&file), 1, true).await.unwrap();
-    assert_eq!(store.outbox_lag().await.unwrap(), 0);
+    assert_eq!(store.backlog().await.unwrap().events, 0);
     drop(store);
     assert!(audit_of(&file).await.is_clean());
 }

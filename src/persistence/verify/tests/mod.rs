@@ -24,7 +24,7 @@ use crate::domain::timetable::{self, Choice, Timetable};
 use crate::persistence::batch::{Contribution, Persisted};
 use crate::persistence::sqlite::SqliteStore;
 use crate::persistence::store::commit::Verdict;
-use crate::persistence::store::outbox::NewTicket;
+use crate::persistence::store::outbox::{Asked, NewTicket};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const PRICE: i64 = 1_000;
@@ -380,7 +380,8 @@ impl World {
                 timetable: id("timetable_id"),
                 user: id("user_id"),
             };
-            wanted.push((event.clone(), seats.iter().map(ticket).collect()));
+            let tickets = seats.iter().map(ticket).collect();
+            wanted.push((event.clone(), Asked::Tickets(tickets)));
         }
         self.store
             .issue_tickets("tickets", wanted, "kid".to_owned(), NOW)
