@@ -6,7 +6,7 @@ use onsale::domain::best_available::{FreeSeats, Wish};
 use onsale::domain::layout::{Layout, SectionIndex};
 use onsale::domain::seat::SeatIndex;
 
-use crate::{SEATS, Xorshift, grid};
+use crate::scene::{SEATS, Xorshift, grid};
 
 /// How full the map is kept.
 const FULL_PERCENT: u32 = 90;

@@ -1,20 +1,13 @@
 //! Deciding a hold of seats that were named, on a map of 50,000 seats.
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Instant;
 
 use onsale::domain::decision::{Machine as _, step};
-use onsale::domain::ids::{HoldId, PerformanceId, Seq, TimetableId, UserId};
-use onsale::domain::layout::Layout;
-use onsale::domain::money::{Currency, Money};
-use onsale::domain::plan::{Grade, GradeIndex, Limits, Plan};
-use onsale::domain::seat::{SeatIndex, Seats};
-use onsale::domain::time::Timestamp;
-use onsale::domain::timetable::{Choice, Command, Timetable};
-use uuid::Uuid;
+use onsale::domain::ids::Seq;
+use onsale::domain::timetable::{Command, Timetable};
 
-use crate::{SEATS, Xorshift, grid};
+use crate::scene::{NOW, SEATS, Xorshift, grid, hold, hold_id, plan, user};
 
 /// How many decisions are timed together.
 const ROUNDS: u32 = 1_000_000;
@@ -22,12 +15,8 @@ const ROUNDS: u32 = 1_000_000;
 const REPEATS: usize = 5;
 /// How many holds a second `decide` must do on one core.
 const DECIDE_AIM: f64 = 2e6;
-/// Who holds.
-const USERS: u64 = 20_000;
 /// How much of the map is held by others.
 const FULL_PERCENT: u32 = 50;
-pub(crate) const PRICE: Money = Money(100_000);
-pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 /// `decide` alone, and with all that follows from it.
 pub(crate) fn bench() {
@@ -118,59 +107,6 @@ fn free_start(timetable: &Timetable, count: u32, random: &mut Xorshift) -> u32 {
             return first;
         }
     }
-}
-
-/// What a sale of `layout` goes by; nobody is limited to few seats.
-pub(crate) fn plan(layout: Layout) -> Arc<Plan> {
-    let sections = layout.sections().len();
-    Arc::new(Plan {
-        timetable_id: TimetableId(Uuid::from_u128(1)),
-        performance_id: PerformanceId(Uuid::from_u128(2)),
-        layout: Arc::new(layout),
-        grades: vec![Grade {
-            name: "ALL".to_owned(),
-            price: PRICE,
-            max_per_user: None,
-            opens_at: None,
-            closes_at: None,
-        }],
-        grade_of_section: vec![GradeIndex(0); sections],
-        currency: Currency::KRW,
-        opens_at: Timestamp(0),
-        closes_at: Timestamp(i64::MAX),
-        limits: Limits {
-            max_seats_per_user: 100_000,
-            ..Limits::default()
-        },
-        withdrawn: false,
-    })
-}
-
-/// A hold of `count` seats from `first` on.
-pub(crate) fn hold(number: u64, first: u32, count: u32) -> Command {
-    let seats: Seats = (first..first + count).map(SeatIndex).collect();
-    Command::Hold {
-        hold: hold_id(number),
-        user: user(number),
-        choice: Choice::Seats {
-            seats,
-            unknown: Vec::new(),
-        },
-        under_pass: false,
-    }
-}
-
-pub(crate) fn hold_id(number: u64) -> HoldId {
-    HoldId(scattered(number, 3))
-}
-
-pub(crate) fn user(number: u64) -> UserId {
-    UserId(scattered(number % USERS, 4))
-}
-
-/// An id as spread as those of production, without the cost of making it.
-pub(crate) fn scattered(number: u64, kind: u64) -> Uuid {
-    Uuid::from_u64_pair(number, (number + kind).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 fn median(mut rate: impl FnMut() -> f64) -> f64 {

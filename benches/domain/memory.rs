@@ -1,5 +1,12 @@
-//! What the state of a sale takes in memory: by how much the process grows when
-//! it is built, so with all that the allocator adds.
+//! What the state of a sale takes in memory: the bytes that it has asked the
+//! allocator for, counted one by one. (How the process grows was measured
+//! before: between two runs of one build it differed by a fifth.)
+//!
+//! `cargo bench --bench memory`
+
+#![allow(clippy::print_stdout, reason = "a bench prints figures")]
+
+mod scene;
 
 use std::hint::black_box;
 
@@ -11,43 +18,40 @@ use onsale::domain::money::Money;
 use onsale::domain::timetable::{Command, Timetable};
 use uuid::Uuid;
 
-use crate::decide::{NOW, PRICE, hold, hold_id, plan, scattered, user};
-use crate::{SEATS, grid};
+use scene::{NOW, PRICE, SEATS, grid, hold, hold_id, plan, scattered, user};
 
-/// So many timetables are built, to average over, after two whose growth leaves
-/// the allocator what the next ones grow in.
-const TIMETABLES: usize = 6;
-const BEFORE: usize = 2;
-/// What one may take.
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// What a timetable may take.
 const TIMETABLE_MAX: f64 = 8.0 * 1024.0 * 1024.0;
 /// So many accounts are built, to average over.
-const ACCOUNTS: u64 = 20_000;
+const ACCOUNTS: u64 = 1_000;
 /// What an active one may take.
 const ACCOUNT_MAX: f64 = 1024.0;
 
 /// A sold-out timetable, and the account of somebody who has bought.
-pub(crate) fn bench() {
-    println!("memory (growth of the process)");
-    let first: Vec<(Timetable, u32)> = (0..BEFORE).map(|_| sold_out()).collect();
-    let before = resident_bytes();
-    let sold: Vec<(Timetable, u32)> = (0..TIMETABLES).map(|_| sold_out()).collect();
-    let each = (resident_bytes() - before) / TIMETABLES as f64;
-    let orders = sold.first().map_or(0, |(_, orders)| *orders);
+fn main() {
+    let _profiler = dhat::Profiler::builder().testing().build();
+    println!("memory (bytes asked for)");
+    let before = allocated_bytes();
+    let (timetable, orders) = sold_out();
+    let bytes = allocated_bytes() - before;
     println!(
         "  {SEATS} seats sold in {orders} orders: {:.2} MiB = {:.2} of what it may be",
-        each / 1024.0 / 1024.0,
-        each / TIMETABLE_MAX
+        bytes / 1024.0 / 1024.0,
+        bytes / TIMETABLE_MAX
     );
-    let before = resident_bytes();
+    let before = allocated_bytes();
     let accounts: Vec<Account> = (0..ACCOUNTS).map(active_account).collect();
     // In production each account has its shell beside it.
     let shell = size_of::<Shell<Account>>() - size_of::<Account>();
-    let each = (resident_bytes() - before) / ACCOUNTS as f64 + shell as f64;
+    let bytes = (allocated_bytes() - before) / ACCOUNTS as f64 + shell as f64;
     println!(
-        "  an account with two orders behind it: {each:.0} bytes = {:.2} of what it may be",
-        each / ACCOUNT_MAX
+        "  an account with two orders behind it: {bytes:.0} bytes = {:.2} of what it may be",
+        bytes / ACCOUNT_MAX
     );
-    black_box((first, sold, accounts));
+    black_box((timetable, accounts));
 }
 
 /// All seats sold, two to four an order: each buyer holds, opens, and buys.
@@ -116,13 +120,7 @@ fn active_account(number: u64) -> Account {
     account
 }
 
-/// How much memory the process has, in bytes.
-fn resident_bytes() -> f64 {
-    const PAGE: f64 = 4096.0;
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text
-        .split_ascii_whitespace()
-        .nth(1)
-        .and_then(|pages| pages.parse().ok());
-    pages.unwrap_or(0.0) * PAGE
+/// How many bytes are allocated now.
+fn allocated_bytes() -> f64 {
+    dhat::HeapStats::get().curr_bytes as f64
 }

@@ -113,10 +113,7 @@ impl Timetable {
         if let Some(hold) = self.holds.get(&id).filter(|hold| hold.user == user) {
             return Ok(hold);
         }
-        if let Some(order) = self
-            .ordered_holds
-            .get(&id)
-            .and_then(|id| self.confirmed.get(id))
+        if let Some(order) = self.confirmed.of_hold(id)
             && order.user == user
         {
             return Err(Refusal::HoldAlreadyOrdered { order: order.id });

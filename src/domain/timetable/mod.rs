@@ -3,11 +3,13 @@
 //!
 //! * [`command`]: what it can be asked, what can happen, what it answers.
 //! * `hold`: how holds are decided.
+//! * `orders`: those that are confirmed.
 //! * `sale`: how orders are decided.
 //! * [`restore`]: how it comes back from the store.
 
 pub mod command;
 mod hold;
+mod orders;
 pub mod restore;
 mod sale;
 
@@ -28,6 +30,8 @@ use super::order::{Order, PricedSeats};
 use super::plan::{GradeIndex, Plan};
 use super::seat::{SeatIndex, SeatStatus, Seats};
 use super::time::Timestamp;
+
+use orders::Orders;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -94,18 +98,22 @@ pub struct Hold {
     pub grace_used: bool,
 }
 
+type GradeCounts = SmallVec<[(GradeIndex, u32); 1]>;
+
 /// What one user holds and owns.
 #[derive(Clone, Debug, Default)]
 struct UserSeats {
     total: u32,
-    /// Only of grades that have a limit of their own.
-    by_grade: SmallVec<[(GradeIndex, u32); 1]>,
+    /// Only of grades that have a limit of their own; few have any, and a map
+    /// of all buyers has no room for the others.
+    by_grade: Option<Box<GradeCounts>>,
 }
 
 impl UserSeats {
     fn of_grade(&self, grade: GradeIndex) -> u32 {
         self.by_grade
             .iter()
+            .flat_map(|counts| counts.iter())
             .find(|(index, _)| *index == grade)
             .map_or(0, |(_, count)| *count)
     }
@@ -157,8 +165,7 @@ pub struct Timetable {
     /// Orders whose money is on its way. Volatile: recovery presumes them
     /// aborted.
     open: Map<OrderId, Order>,
-    confirmed: Map<OrderId, Arc<Order>>,
-    ordered_holds: Map<HoldId, OrderId>,
+    confirmed: Orders,
     /// Orders that were asked about and that nobody knew: they can't be opened
     /// any more.
     aborted: HashSet<OrderId, RandomState>,
@@ -188,8 +195,7 @@ impl Timetable {
             ended_order: VecDeque::new(),
             users: Map::default(),
             open: Map::default(),
-            confirmed: Map::default(),
-            ordered_holds: Map::default(),
+            confirmed: Orders::default(),
             aborted: HashSet::default(),
             unsettled: VecDeque::new(),
             cooling: BTreeSet::new(),
@@ -244,7 +250,7 @@ impl Timetable {
     /// A confirmed order.
     #[must_use]
     pub fn order(&self, id: OrderId) -> Option<&Arc<Order>> {
-        self.confirmed.get(&id)
+        self.confirmed.get(id)
     }
 
     /// Whether it can be unloaded: nothing would have to happen by itself, and
@@ -302,9 +308,10 @@ impl Timetable {
             {
                 continue;
             }
-            match entry.by_grade.iter_mut().find(|(index, _)| *index == grade) {
+            let counts = entry.by_grade.get_or_insert_default();
+            match counts.iter_mut().find(|(index, _)| *index == grade) {
                 Some((_, count)) => *count += 1,
-                None => entry.by_grade.push((grade, 1)),
+                None => counts.push((grade, 1)),
             }
         }
     }
@@ -318,7 +325,11 @@ impl Timetable {
             let Some(grade) = self.plan.grade_index(*seat) else {
                 continue;
             };
-            if let Some((_, count)) = entry.by_grade.iter_mut().find(|(index, _)| *index == grade) {
+            let mut counts = entry
+                .by_grade
+                .iter_mut()
+                .flat_map(|counts| counts.iter_mut());
+            if let Some((_, count)) = counts.find(|(index, _)| *index == grade) {
                 *count = count.saturating_sub(1);
             }
         }
@@ -366,8 +377,7 @@ impl Timetable {
             self.set_seat(*seat, Seat::Selling(order.id));
         }
         self.unsettled.push_back((seq, seats));
-        self.ordered_holds.insert(order.hold, order.id);
-        self.confirmed.insert(order.id, Arc::clone(order));
+        self.confirmed.insert(Arc::clone(order));
     }
 
     fn apply_blocks(&mut self, seq: Seq, seats: &Seats, blocked: bool) {

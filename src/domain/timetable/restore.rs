@@ -43,8 +43,7 @@ impl Timetable {
             for priced in &order.seats {
                 timetable.set_seat(priced.seat, Seat::Sold(order.id));
             }
-            timetable.ordered_holds.insert(order.hold, order.id);
-            timetable.confirmed.insert(order.id, order);
+            timetable.confirmed.insert(order);
         }
         for hold in stored.holds {
             let is_free = |seat: SeatIndex| timetable.seat(seat) == Some(Seat::Free);
@@ -88,7 +87,7 @@ impl Timetable {
             .collect();
         let orders: Vec<_> = self
             .confirmed
-            .values()
+            .iter()
             .map(|order| (order.user, order.seats.clone()))
             .collect();
         for (user, seats) in holds.into_iter().chain(orders) {

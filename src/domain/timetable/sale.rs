@@ -62,7 +62,7 @@ impl Timetable {
     }
 
     pub(super) fn sell(&self, id: OrderId) -> Decided {
-        if let Some(order) = self.confirmed.get(&id) {
+        if let Some(order) = self.confirmed.get(id) {
             return Ok(Decision::unchanged(Reply::Order(Arc::clone(order))));
         }
         let order = self.open.get(&id).ok_or(Refusal::OrderNotOpen)?;
@@ -110,7 +110,7 @@ impl Timetable {
     }
 
     pub(super) fn resolve(&self, id: OrderId) -> Decision<Event, Reply> {
-        if let Some(order) = self.confirmed.get(&id) {
+        if let Some(order) = self.confirmed.get(id) {
             return Decision::unchanged(Reply::Resolved(Resolution::Confirmed(Arc::clone(order))));
         }
         if self.open.contains_key(&id) {

@@ -654,7 +654,10 @@ fn check(timetable: &Timetable) {
             }
             Seat::Sold(order) | Seat::Selling(order) => {
                 assert!(
-                    timetable.confirmed[order]
+                    timetable
+                        .confirmed
+                        .get(*order)
+                        .unwrap()
                         .seats
                         .iter()
                         .any(|priced| priced.seat == index)
@@ -681,7 +684,7 @@ fn check(timetable: &Timetable) {
         );
     }
     let mut sold = HashMap::new();
-    for order in timetable.confirmed.values() {
+    for order in timetable.confirmed.iter() {
         *have.entry(order.user).or_default() += u32::try_from(order.seats.len()).unwrap();
         assert_eq!(order.amount(), total(&order.seats), "I7");
         for priced in &order.seats {
@@ -754,7 +757,7 @@ proptest! {
             .map(|(index, _)| index);
         let stored = Stored {
             holds: timetable.holds().cloned().map(|hold| Hold { order: None, ..hold }).collect(),
-            orders: timetable.confirmed.values().map(|order| (**order).clone()).collect(),
+            orders: timetable.confirmed.iter().map(|order| (**order).clone()).collect(),
             aborted: timetable.aborted.iter().copied().collect(),
             blocked: blocked.collect(),
         };
