@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::loader::Entity;
@@ -147,7 +148,7 @@ impl<M: Hosted> Host<M> {
         myself: &ActorRef<Message<M>>,
         state: &mut Entities<M>,
         id: Uuid,
-        request: Request<M>,
+        (request, since): (Request<M>, Instant),
     ) {
         if state.retired {
             return self.pass_on(id, Message::Ask { id, request });
@@ -166,7 +167,7 @@ impl<M: Hosted> Host<M> {
                 let now = self.node.clock.now();
                 shell.used_at = now;
                 let ran = contain(|| {
-                    shell.run(now, tier, request, |m, events| {
+                    shell.run(now, tier, (request, since), |m, events| {
                         m.applied(&self.node, events);
                     });
                     shell.machine.next_deadline()
@@ -233,6 +234,7 @@ impl<M: Hosted> Host<M> {
         let Some(Slot::Loading(waiting)) = state.slots.remove(&id) else {
             return;
         };
+        let begun = monotonic();
         let Some(entity) = loaded else {
             waiting
                 .into_iter()
@@ -269,7 +271,7 @@ impl<M: Hosted> Host<M> {
         self.arm(myself, &mut state.armed, shell.machine.next_deadline());
         state.slots.insert(id, Slot::Alive(shell));
         for request in waiting {
-            self.ask(myself, state, id, request);
+            self.ask(myself, state, id, (request, begun));
         }
     }
 
@@ -435,7 +437,7 @@ impl<M: Hosted> Actor for Host<M> {
         match message {
             Message::Ask { id, request } => {
                 state.depth.fetch_sub(1, Ordering::Relaxed);
-                self.ask(&myself, state, id, request);
+                self.ask(&myself, state, id, (request, begun));
             }
             Message::Loaded { id, loaded } => self.loaded(&myself, state, id, loaded),
             Message::Durable {

@@ -23,7 +23,7 @@ use crate::telemetry;
 
 /// How long decisions that nobody waits for may wait for company: a hold that
 /// is given back meanwhile is never written.
-const LINGER: Duration = Duration::from_millis(10);
+const LINGER: Duration = Duration::from_millis(25);
 
 /// Who is told what became of what an entity decided.
 pub trait Sink: Send + Sync {

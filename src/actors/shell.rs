@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::gate::Gate;
 use super::lane::{Decided, Lane, Sink};
 use super::ownership::Ownership;
 use super::{AskError, Outcome, Request};
-use crate::clock::monotonic;
 use crate::domain::decision::{Machine, Tier, catch_up, step};
 use crate::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp};
 use crate::domain::time::Timestamp;
@@ -167,13 +167,13 @@ impl<M: Persisted> Shell<M> {
         self.gate.parked() == 0 && self.gate.durable() >= self.seq
     }
 
-    /// Runs a command. `publish` shows readers what was applied; it runs before
+    /// Runs a command that came at `since`. `publish` shows readers what was applied; it runs before
     /// the reply leaves, which is now or when it is durable.
     pub fn run(
         &mut self,
         now: Timestamp,
         tier: Tier,
-        request: Request<M>,
+        (request, since): (Request<M>, Instant),
         publish: impl FnOnce(&mut M, &Applied<M>),
     ) {
         let Request {
@@ -196,7 +196,7 @@ impl<M: Persisted> Shell<M> {
             outcome: result.outcome,
             to: reply,
             _permit: permit,
-            since: monotonic(),
+            since,
             tier,
         };
         if let Some(leaving) = self.gate.pass(tier, self.seq, parked) {
