@@ -268,18 +268,19 @@ impl<P: Parcel> Lane<P> {
     }
 
     /// Returns once there is something to write: at once if somebody waits for
-    /// it, else after a moment.
+    /// it, else after a moment. A wake-up only says that what waits has changed:
+    /// it may be of what the batch before took.
     async fn gather(&self) {
-        let (waits, urgent) = {
-            let waiting = self.shared.waiting.lock();
-            (!waiting.order.is_empty(), waiting.urgent)
-        };
-        if !waits {
+        while self.shared.waiting.lock().order.is_empty() {
             self.shared.wake.notified().await;
         }
-        if !urgent && !self.shared.waiting.lock().urgent {
-            // Woken early only by something urgent.
-            let _ = tokio::time::timeout(LINGER, self.shared.wake.notified()).await;
+        let lingered = tokio::time::sleep(LINGER);
+        tokio::pin!(lingered);
+        while !self.shared.waiting.lock().urgent {
+            tokio::select! {
+                () = &mut lingered => return,
+                () = self.shared.wake.notified() => {}
+            }
         }
     }
 
@@ -336,11 +337,12 @@ mod tests {
         }
     }
 
-    /// Writes nothing, and tells what it was given.
+    /// Writes nothing for a millisecond, and tells what it was given.
     struct Shows(tokio::sync::mpsc::Sender<Stamp>);
 
     impl Writer<Ends> for Shows {
         async fn write(&self, lane: &Lane<Ends>, batch: Vec<Entry<Ends>>) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
             for entry in batch {
                 lane.done(&entry.parcel);
                 self.0.send(entry.parcel.0).await.unwrap();
@@ -367,13 +369,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn what_does_not_follow_what_waits_is_not_written_and_its_entity_is_discarded() {
-        let (shows, mut written) = tokio::sync::mpsc::channel(8);
-        let lane = Lane::start(Shows(shows), 512);
-        let lost = Arc::new(Lost::default());
-        let sink: Arc<dyn Sink> = Arc::clone(&lost) as _;
-        let decided = |before, after| Decided {
+    fn decided(before: Stamp, after: Stamp) -> Decided {
+        Decided {
             entity: EntityId {
                 kind: EntityKind::Timetable,
                 id: Uuid::nil(),
@@ -382,7 +379,51 @@ mod tests {
             after,
             at: Timestamp(0),
             urgent: false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_waits_for_company_even_after_another_batch() {
+        const DECISIONS: u64 = 500;
+        let (shows, mut written) = tokio::sync::mpsc::channel(1_024);
+        let lane = Lane::start(Shows(shows), 512);
+        let sink: Arc<dyn Sink> = Arc::new(Lost::default());
+        for seq in 0..DECISIONS {
+            lane.submit(decided(stamp(1, seq), stamp(1, seq + 1)), &sink, |_| {});
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        lane.drained().await;
+        let mut batches = Vec::new();
+        while let Ok(upto) = written.try_recv() {
+            batches.push(upto.seq.0);
+        }
+        assert_eq!(batches.last(), Some(&DECISIONS));
+        assert!(batches.len() <= 500 / 25 + 1, "{batches:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_waits_for_is_written_at_once_with_all_that_waits() {
+        let (shows, mut written) = tokio::sync::mpsc::channel(8);
+        let lane = Lane::start(Shows(shows), 512);
+        let sink: Arc<dyn Sink> = Arc::new(Lost::default());
+        let begun = tokio::time::Instant::now();
+        lane.submit(decided(stamp(1, 0), stamp(1, 1)), &sink, |_| {});
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        let urgent = Decided {
+            urgent: true,
+            ..decided(stamp(1, 1), stamp(1, 2))
         };
+        lane.submit(urgent, &sink, |_| {});
+        assert_eq!(written.recv().await, Some(stamp(1, 2)));
+        assert!(begun.elapsed() < LINGER);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_follow_what_waits_is_not_written_and_its_entity_is_discarded() {
+        let (shows, mut written) = tokio::sync::mpsc::channel(8);
+        let lane = Lane::start(Shows(shows), 512);
+        let lost = Arc::new(Lost::default());
+        let sink: Arc<dyn Sink> = Arc::clone(&lost) as _;
         lane.submit(decided(stamp(1, 0), stamp(1, 1)), &sink, |_| ());
         lane.submit(decided(stamp(1, 1), stamp(1, 2)), &sink, |_| ());
         // A second life that was read before the first one's work was written.
