@@ -16,7 +16,6 @@ use super::extract::{Json, List, Page, Path};
 use super::hold_id;
 use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
-use super::json::optional_object;
 use super::problems::timetable_refusal;
 use super::queue_pass::{self, QueuePass};
 use crate::app::App;
@@ -48,10 +47,8 @@ pub struct HoldRequest {
     /// These very seats.
     seat_ids: Option<Vec<String>>,
     /// The best that are free.
-    #[serde(default, deserialize_with = "optional_object")]
     best_available: Option<BestAvailable>,
     /// Places in a section without numbered seats.
-    #[serde(default, deserialize_with = "optional_object")]
     general_admission: Option<GeneralAdmission>,
 }
 

@@ -1,8 +1,7 @@
 //! How a body is read and parsed as JSON: limits, refusals that name the field,
 //! and the hash by which an idempotency key recognises it.
 
-use std::fmt::{self, Write as _};
-use std::marker::PhantomData;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -10,14 +9,13 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::error::{Code, Problem};
 use super::extract::BodyHash;
+use super::strict::Strict;
 
 /// How much of a body that is too long is read and thrown away.
 const DRAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -159,11 +157,13 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if has_nul(text.as_bytes()) {
         return Err(nul_problem(text));
     }
-    let parsed = serde_json::from_str(text).map_err(|error| parse_problem::<T>(text, &error))?;
-    // serde reads an array as a struct by the order of its fields.
-    if text.trim_ascii_start().starts_with('[') {
-        return Err(Problem::invalid_field("", "the body must be a JSON object"));
-    }
+    read_strictly(text).map_err(|error| parse_problem::<T>(text, &error))
+}
+
+fn read_strictly<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed = T::deserialize(Strict(&mut json))?;
+    json.end()?;
     Ok(parsed)
 }
 
@@ -177,7 +177,7 @@ fn parse_problem<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> 
         return invalid_json(error.to_string());
     }
     let mut json = serde_json::Deserializer::from_str(text);
-    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+    match serde_path_to_error::deserialize::<_, T>(Strict(&mut json)) {
         Err(error) => {
             let message = without_position(&error.inner().to_string());
             let path = match error.path().to_string() {
@@ -319,66 +319,5 @@ fn write_canonical(value: &Value, out: &mut String) {
         scalar => {
             let _ = write!(out, "{scalar}");
         }
-    }
-}
-
-/// Reads a member that must be an object: serde would take an array for a
-/// struct, too.
-///
-/// # Errors
-/// Those of the deserializer.
-pub(super) fn object<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    deserializer.deserialize_map(ObjectVisitor(PhantomData))
-}
-
-/// Reads a member that is an object, `null` or missing.
-///
-/// # Errors
-/// Those of the deserializer.
-pub(super) fn optional_object<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    deserializer.deserialize_option(OptionalObjectVisitor(PhantomData))
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map))
-    }
-}
-
-struct OptionalObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for OptionalObjectVisitor<T> {
-    type Value = Option<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or null")
-    }
-
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        object(deserializer).map(Some)
     }
 }

@@ -30,6 +30,7 @@ pub mod router;
 pub mod schema;
 pub mod seats;
 pub mod sockets;
+mod strict;
 pub mod tickets;
 pub mod tokens;
 pub mod wallet;

@@ -15,7 +15,6 @@ use super::error::{Answer, Code, Problem};
 use super::extract::{IdempotencyKey, Json, List, Page, Path, Query};
 use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
-use super::json::object;
 use super::problems::{account_refusal, timetable_refusal};
 use super::{hold_id, holds, queue_pass};
 use crate::actors::purchase::{self, Ended, Purchase};
@@ -47,7 +46,6 @@ pub struct OrderRequest {
     /// Restores the hold if the server has lost it.
     hold_token: Option<String>,
     coupon_claim_id: Option<uuid::Uuid>,
-    #[serde(deserialize_with = "object")]
     payment: PaymentRequest,
 }
 

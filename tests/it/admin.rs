@@ -414,3 +414,24 @@ async fn creating_twice_under_one_key_makes_one() {
     let mine = organizer.get("/admin/performances").ok(200).await;
     assert_eq!(list(&mine, "items").len(), 1);
 }
+
+#[tokio::test]
+async fn an_array_in_the_place_of_an_object_is_refused_at_any_depth() {
+    let admin = TestServer::shared().await.admin();
+    let venue =
+        |section: serde_json::Value| json!({ "name": "Arts Centre", "sections": [section] });
+    for (section, field) in [
+        (json!({ "name": "A", "grid": [5, 10] }), "sections[0].grid"),
+        (
+            json!({ "name": "A", "rows": [["1", 20]] }),
+            "sections[0].rows[0]",
+        ),
+        (json!(["A", [["1", 20]]]), "sections[0]"),
+    ] {
+        let call = admin.post("/admin/venues", &venue(section));
+        let problem = call.problem(422, "invalid-request").await;
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+    }
+    let section = json!({ "name": "A", "grid": { "rows": 5, "seats_per_row": 10 } });
+    admin.post("/admin/venues", &venue(section)).ok(201).await;
+}
