@@ -97,6 +97,9 @@ pub struct Node {
 #[allow(missing_docs)]
 pub struct Store {
     pub url: String,
+    pub pooled: bool,
+    pub direct_url: String,
+    pub replica_url: String,
     pub migrate: bool,
     pub readers: u32,
     pub lanes: u32,
@@ -105,14 +108,29 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether it is a server, which several nodes may share.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        self.url.starts_with("postgres")
+    }
+
     /// How many write lanes there are: `lanes`, or what suits the store.
     #[must_use]
     pub fn lanes(&self) -> usize {
-        let is_server = self.url.starts_with("postgres");
         match self.lanes {
-            0 if is_server => POSTGRES_LANES,
+            0 if self.is_server() => POSTGRES_LANES,
             0 => 1,
             lanes => lanes as usize,
+        }
+    }
+
+    /// The url for what PgBouncer can't do: migrations, LISTEN.
+    #[must_use]
+    pub fn direct_url(&self) -> &str {
+        if self.direct_url.is_empty() {
+            &self.url
+        } else {
+            &self.direct_url
         }
     }
 
@@ -432,6 +450,36 @@ impl Config {
                 value: self.store.lanes.to_string(),
                 allowed: "0 or 1 on SQLite, which has one writer",
             });
+        }
+        self.check_server()?;
+        Ok(())
+    }
+
+    /// What Postgres needs, and what only it can have.
+    fn check_server(&self) -> Result<(), ConfigError> {
+        let store = &self.store;
+        let together = |key, value: &str, allowed| {
+            Err(ConfigError::Together {
+                key,
+                value: format!("{value:?}"),
+                allowed,
+            })
+        };
+        if !store.is_server() {
+            return match (store.pooled, &*store.direct_url, &*store.replica_url) {
+                (false, "", "") => Ok(()),
+                (true, ..) => together("store.pooled", "true", "false on SQLite"),
+                (_, "", url) => together("store.replica_url", url, "nothing on SQLite"),
+                (_, url, _) => together("store.direct_url", url, "nothing on SQLite"),
+            };
+        }
+        if store.pooled && store.direct_url.is_empty() {
+            let allowed = "a url past PgBouncer, because store.pooled is true";
+            return together("store.direct_url", "", allowed);
+        }
+        if self.auth.secret.expose().chars().count() < SECRET_CHARS_ADVISED {
+            let allowed = "a text of at least 32 characters, the same on all nodes, on Postgres";
+            return together("auth.secret", "…", allowed);
         }
         Ok(())
     }

@@ -26,6 +26,11 @@ pub(super) enum Rule {
 const SECONDS_A_DAY: i64 = 86_400;
 const SECONDS_A_YEAR: i64 = 365 * SECONDS_A_DAY;
 
+const POSTGRES_OR_NOTHING: Rule = Rule::Text {
+    allowed: "postgres://USER:PASSWORD@HOST:PORT/DATABASE, or nothing",
+    is_allowed: |text| text.is_empty() || is_postgres_url(text),
+};
+
 const fn from_to(min: i64, max: i64) -> Rule {
     Rule::Integer { min, max }
 }
@@ -88,10 +93,13 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     (
         "store.url",
         Rule::Text {
-            allowed: "sqlite://PATH",
+            allowed: "sqlite://PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE",
             is_allowed: is_store_url,
         },
     ),
+    ("store.pooled", Rule::Boolean),
+    ("store.direct_url", POSTGRES_OR_NOTHING),
+    ("store.replica_url", POSTGRES_OR_NOTHING),
     ("store.migrate", Rule::Boolean),
     ("store.readers", from_to(1, 256)),
     ("store.lanes", from_to(0, 64)),
@@ -169,6 +177,12 @@ fn is_origin(text: &str) -> bool {
 fn is_store_url(text: &str) -> bool {
     text.strip_prefix("sqlite:")
         .is_some_and(|path| !path.trim_start_matches('/').is_empty())
+        || is_postgres_url(text)
+}
+
+fn is_postgres_url(text: &str) -> bool {
+    let is_one = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    is_one && text.parse::<sqlx::postgres::PgConnectOptions>().is_ok()
 }
 
 fn is_topic_prefix(text: &str) -> bool {

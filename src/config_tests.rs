@@ -159,3 +159,23 @@ fn a_file_that_was_named_must_exist() {
         "{error}"
     );
 }
+
+#[test]
+fn postgres_asks_for_a_secret_and_pgbouncer_for_a_way_past_it() {
+    const SECRET: &str = "[auth]\nsecret = \"01234567890123456789012345678901\"";
+    let url = ("ONSALE_STORE__URL", "postgres://u:p@localhost:5432/onsale");
+    assert!(line("", &[url]).starts_with("auth.secret = \"…\": allowed is a text of at least 32"));
+    assert!(load(SECRET, &[url]).is_ok());
+    let pooled = ("ONSALE_STORE__POOLED", "true");
+    assert!(line(SECRET, &[url, pooled]).starts_with("store.direct_url = \"\": allowed is"));
+    let direct = ("ONSALE_STORE__DIRECT_URL", url.1);
+    let (config, _) = load(SECRET, &[url, pooled, direct]).unwrap();
+    assert_eq!(
+        (config.store.direct_url(), config.store.lanes()),
+        (url.1, 4)
+    );
+    for only_there in [pooled, direct, ("ONSALE_STORE__REPLICA_URL", url.1)] {
+        assert!(line("", &[only_there]).ends_with("on SQLite"));
+    }
+    assert!(line("", &[("ONSALE_STORE__URL", "mysql://localhost/x")]).contains("postgres://"));
+}

@@ -29,6 +29,7 @@ use crate::domain::time::Millis;
 use crate::http::tickets::TicketSigner;
 use crate::keys::Keys;
 use crate::persistence::Store;
+use crate::persistence::lease::application_name;
 use crate::persistence::postgres::lease;
 use crate::persistence::store::shards::Claim;
 
@@ -73,7 +74,7 @@ impl Title {
         keys: &Keys,
         name: &NodeId,
     ) -> Result<Self, StartError> {
-        let Ok(options) = PgConnectOptions::from_str(&config.store.url) else {
+        if !config.store.is_server() {
             let (node, address) = (name.as_str().to_owned(), config.http.listen.clone());
             let claim = store.claim_all_shards(node, address, clock.now()).await?;
             tracing::info!(
@@ -82,9 +83,12 @@ impl Title {
                 "took all shards"
             );
             return Ok(Self::Lock(claim));
-        };
+        }
+        let options = PgConnectOptions::from_str(config.store.direct_url())
+            .map_err(|error| StartError::Other(format!("store.url: {error}")))?;
         let (listener, address) = listen(&config.node).await?;
         let (me, heart, claims) = lease::register(&options, name, &address).await?;
+        store.name_writers(&application_name(&me.node, me.incarnation));
         tracing::info!(
             node.id = %me.node,
             node.incarnation = me.incarnation.0,

@@ -35,6 +35,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::Constraint { .. }
             | StoreError::Broken(_)
+            | StoreError::Unfit(_)
             | StoreError::Defect(_)
             | StoreError::Unreadable(_) => Self::internal(&error),
         }

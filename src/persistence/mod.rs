@@ -3,6 +3,7 @@
 //! * [`batch`]: what the actors hand over, and how it coalesces while it waits.
 //! * [`store`]: the seam to the store of truth, and what it promises.
 //! * [`sqlite`]: the embedded store, the truth on one machine.
+//! * [`postgres`]: the store of a cluster.
 //! * [`lock`]: the lock that makes one server the owner of a data folder.
 //! * [`bus`]: the in-process event bus and the consumers on it.
 //! * [`verify`]: the audit of a store by the named invariants.
@@ -16,9 +17,12 @@ pub mod postgres;
 pub mod rows;
 pub mod sqlite;
 pub mod store;
+mod stored;
 pub mod verify;
 
 pub use store::Store;
+
+use sqlx::postgres::PgDatabaseError;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,9 @@ pub enum StoreError {
         /// what the store tells of it.
         constraint: String,
     },
+    /// It doesn't keep what it acknowledges, so that nothing may be sold on it.
+    #[error("the store can't be used: {0}")]
+    Unfit(String),
     /// A file of the store can't be read or written. The process ends and
     /// recovers on the next start, because what is in its memory may no longer
     /// be what is on disk.
@@ -60,9 +67,14 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match &error {
-            E::Database(database) => {
-                sqlite::classify(database.as_ref()).unwrap_or_else(|| Self::Defect(error))
-            }
+            E::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
+                Some(refused) => match postgres::classify(refused) {
+                    postgres::Class::Unavailable => Self::Unavailable(error),
+                    postgres::Class::Constraint(constraint) => Self::Constraint { constraint },
+                    postgres::Class::Defect => Self::Defect(error),
+                },
+                None => sqlite::classify(database.as_ref()).unwrap_or_else(|| Self::Defect(error)),
+            },
             E::Io(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
                 Self::Unavailable(error)
             }

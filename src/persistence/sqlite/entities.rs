@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use super::commit::{hex, json};
-use crate::domain::account::{Account, KeyHash, KeyState, Keys, Prepare, PrepareState};
+use crate::domain::account::{Account, Prepare, PrepareState};
 use crate::domain::ids::{
     Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
 };
 use crate::domain::money::Money;
-use crate::domain::order::{Method, Order, OrderStatus, PricedSeat, PricedSeats};
+use crate::domain::order::{Order, OrderStatus};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::Hold;
@@ -21,9 +21,7 @@ use crate::domain::timetable::restore::Stored;
 use crate::persistence::StoreError;
 use crate::persistence::rows::ORDERS_TOPIC;
 use crate::persistence::store::entities::Loaded;
-
-/// How many settled orders an account gets back: as many as it remembers.
-const SETTLED_LOADED_MAX: i64 = 128;
+use crate::persistence::stored::{AccountRows, SETTLED_LOADED_MAX, StoredKey, method, seats};
 
 impl SqliteStore {
     pub(crate) async fn load_timetable(
@@ -226,38 +224,6 @@ fn order(row: &SqliteRow) -> Result<Order, StoreError> {
     })
 }
 
-/// A stored method of payment.
-pub(super) fn method(text: &str) -> Result<Method, StoreError> {
-    match text {
-        "wallet" => Ok(Method::Wallet),
-        "card" => Ok(Method::Card),
-        other => Err(StoreError::Unreadable(format!("payment method {other}"))),
-    }
-}
-
-/// Stored seats: `[[seat, price], …]`.
-pub(super) fn seats(text: &str) -> Result<PricedSeats, StoreError> {
-    let seats: Vec<(u32, Money)> =
-        serde_json::from_str(text).map_err(|e| StoreError::Unreadable(e.to_string()))?;
-    Ok(seats
-        .into_iter()
-        .map(|(seat, price)| PricedSeat {
-            seat: SeatIndex(seat),
-            price,
-        })
-        .collect())
-}
-
-/// The parts of an account, while they are read table by table.
-#[derive(Default)]
-struct AccountRows {
-    stamp: Stamp,
-    balance: Money,
-    prepared: Vec<Prepare>,
-    settled: Vec<(OrderId, PrepareState)>,
-    keys: Keys,
-}
-
 async fn load_accounts(
     c: &mut SqliteConnection,
     users: &[UserId],
@@ -286,17 +252,7 @@ async fn load_accounts(
     read_keys(c, &ids, now, &mut accounts).await?;
     Ok(accounts
         .into_iter()
-        .map(|(id, rows)| {
-            let state = Account::restore(rows.balance, rows.prepared, rows.settled, rows.keys);
-            (
-                UserId(id),
-                Loaded {
-                    state,
-                    stamp: rows.stamp,
-                    last_event_seq: 0,
-                },
-            )
-        })
+        .map(|(id, rows)| (UserId(id), rows.into_loaded()))
         .collect())
 }
 
@@ -352,20 +308,14 @@ async fn read_keys(
     );
     let since = now.0 - crate::domain::account::KEY_LIFE.0;
     for row in keys.bind(ids).bind(since).fetch_all(&mut *c).await? {
-        let order: Option<Uuid> = row.try_get(4)?;
-        let timetable: Option<Uuid> = row.try_get(5)?;
-        let state = match (order, timetable) {
-            (Some(order), Some(timetable)) => {
-                KeyState::Ordered(OrderId(order), TimetableId(timetable))
-            }
-            _ => KeyState::Answered,
+        let key = StoredKey {
+            key: row.try_get(1)?,
+            fingerprint: row.try_get(2)?,
+            at: Timestamp(row.try_get(3)?),
+            order: row.try_get(4)?,
+            timetable: row.try_get(5)?,
         };
-        let hash = KeyHash::of(row.try_get(1)?);
-        let fingerprint = row.try_get::<i64, _>(2)?.cast_unsigned();
-        let at = Timestamp(row.try_get(3)?);
-        account(accounts, &row)?
-            .keys
-            .restore(hash, fingerprint, at, state);
+        account(accounts, &row)?.restore_key(&key);
     }
     Ok(())
 }

@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 use super::SqliteStore;
 use super::commit::{hex, json};
-use super::entities::{method, seats};
 use crate::domain::ids::{HoldId, OrderId, PaymentId, TicketId, TimetableId, UserId};
 use crate::domain::money::Money;
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::orders::{EntryRow, OrderFilter, OrderRow, TicketRow};
+use crate::persistence::stored::{method, seats};
 
 impl SqliteStore {
     pub(crate) async fn order_of(

@@ -13,6 +13,7 @@ macro_rules! on_backend {
     ($store:expr, $method:ident($($argument:expr),*)) => {
         match $store {
             Store::Sqlite(store) => store.$method($($argument),*).await,
+            Store::Postgres(store) => store.$method($($argument),*).await,
         }
     };
 }
@@ -29,6 +30,7 @@ pub mod sessions;
 pub mod shards;
 
 use super::StoreError;
+use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use crate::config;
 
@@ -37,17 +39,23 @@ use crate::config;
 pub enum Store {
     /// The embedded one: `sqlite://PATH`, or `sqlite::memory:`.
     Sqlite(SqliteStore),
+    /// That of a cluster: `postgres://…`.
+    Postgres(PostgresStore),
 }
 
 impl Store {
     /// Opens the store. SQLite's file and folder are made if they are missing;
     /// `sqlite::memory:` is a new one each time, which ends with the last clone
-    /// of what this returns. Unless `store.migrate` is off, the schema is
-    /// up to date when this returns.
+    /// of what this returns. A database of Postgres has to exist. Unless
+    /// `store.migrate` is off, the schema is up to date when this returns.
     ///
     /// # Errors
-    /// If it can't be opened, or the migrations don't apply.
+    /// If it can't be opened, would forget what it acknowledged (Postgres with
+    /// `fsync = off`), or the migrations don't apply.
     pub async fn open(settings: &config::Store) -> Result<Self, StoreError> {
+        if settings.is_server() {
+            return PostgresStore::open(settings).await.map(Self::Postgres);
+        }
         let config::Store {
             url,
             readers,
@@ -56,6 +64,16 @@ impl Store {
         } = settings;
         let store = SqliteStore::open(url, *readers, *migrate).await?;
         Ok(Self::Sqlite(store))
+    }
+
+    /// From here on, the database knows what this life of a node has open for
+    /// writing by `name`, so that others can end it. Nothing on SQLite, which
+    /// has no others.
+    pub fn name_writers(&self, name: &str) {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Postgres(store) => store.name_writers(name),
+        }
     }
 
     /// Closes all connections; what was committed stays.
@@ -71,6 +89,7 @@ impl Store {
     pub(crate) fn sqlite(&self) -> &SqliteStore {
         match self {
             Self::Sqlite(store) => store,
+            Self::Postgres(_) => panic!("not the embedded store"),
         }
     }
 }

@@ -6,6 +6,10 @@ use crate::domain::roles::Roles;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 
+/// How many sessions a user may have at a time; a further sign-in ends the
+/// oldest.
+pub(in crate::persistence) const SESSIONS_MAX: i64 = 100;
+
 /// A session to begin.
 #[derive(Clone, Copy, Debug)]
 pub struct NewSession {

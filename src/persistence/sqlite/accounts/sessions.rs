@@ -9,11 +9,9 @@ use crate::domain::ids::{SessionId, UserId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::accounts::StoredUser;
-use crate::persistence::store::sessions::{NewSession, RecentRevocations, Rotation, SessionGrant};
-
-/// How many sessions a user may have at a time; a further sign-in ends the
-/// oldest.
-const SESSIONS_MAX: i64 = 100;
+use crate::persistence::store::sessions::{
+    NewSession, RecentRevocations, Rotation, SESSIONS_MAX, SessionGrant,
+};
 
 impl SqliteStore {
     pub(crate) async fn begin_session(

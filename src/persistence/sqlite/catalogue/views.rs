@@ -11,6 +11,7 @@ use crate::catalogue::rows::{DayViews, View};
 use crate::domain::ids::{PerformanceId, TimetableId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
+use crate::persistence::stored::first_id_at;
 
 impl SqliteStore {
     pub(crate) async fn count_views(&self, views: Vec<View>) -> Result<Vec<DayViews>, StoreError> {
@@ -115,13 +116,6 @@ impl SqliteStore {
             })
             .collect()
     }
-}
-
-/// At or below every UUIDv7 that was made at `at` or later (RFC 9562 §5.7: the
-/// first 48 bits are the milliseconds).
-fn first_id_at(at: Timestamp) -> Uuid {
-    let ms = u64::try_from(at.0).unwrap_or(0);
-    Uuid::from_u64_pair(ms << 16, 0)
 }
 
 fn summed(new: &[(i64, Uuid)]) -> Vec<DayViews> {

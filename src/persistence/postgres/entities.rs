@@ -1,0 +1,333 @@
+//! How entities come back from the store: each load is one snapshot.
+
+use std::collections::HashMap;
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::{Link, PostgresStore};
+use crate::domain::account::Account;
+use crate::domain::ids::{
+    Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
+};
+use crate::domain::money::Money;
+use crate::domain::order::{Order, OrderStatus};
+use crate::domain::seat::SeatIndex;
+use crate::domain::time::Timestamp;
+use crate::domain::timetable::Hold;
+use crate::domain::timetable::restore::Stored;
+use crate::persistence::StoreError;
+use crate::persistence::rows::ORDERS_TOPIC;
+use crate::persistence::store::entities::Loaded;
+use crate::persistence::stored::{AccountRows, SETTLED_LOADED_MAX, StoredKey, method, seats};
+
+use crate::domain::account::{Prepare, PrepareState};
+
+impl PostgresStore {
+    pub(crate) async fn load_timetable(
+        &self,
+        id: TimetableId,
+    ) -> Result<Loaded<Stored>, StoreError> {
+        self.load(move |c| Box::pin(load_timetable(c, id))).await
+    }
+
+    pub(crate) async fn load_accounts(
+        &self,
+        users: &[UserId],
+        now: Timestamp,
+    ) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
+        let users = users.to_vec();
+        self.load(move |c| Box::pin(load_accounts(c, users, now)))
+            .await
+    }
+
+    pub(crate) async fn timetables_with_holds(&self) -> Result<Vec<TimetableId>, StoreError> {
+        self.load(|c| {
+            Box::pin(async move {
+                let rows = c.sql("SELECT DISTINCT timetable_id FROM hold");
+                let rows = rows.fetch_all(c.on()).await?;
+                rows.iter()
+                    .map(|row| Ok(TimetableId(row.try_get(0)?)))
+                    .collect()
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn accounts_in_doubt(&self) -> Result<Vec<UserId>, StoreError> {
+        self.load(|c| {
+            Box::pin(async move {
+                let rows = c.sql("SELECT DISTINCT user_id FROM prepare WHERE state = 'prepared'");
+                let rows = rows.fetch_all(c.on()).await?;
+                rows.iter().map(|row| Ok(UserId(row.try_get(0)?))).collect()
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn seat_counts(&self) -> Result<Vec<(TimetableId, u32, u32)>, StoreError> {
+        self.load(|c| {
+            Box::pin(async move {
+                let rows = c.sql(
+                    "SELECT timetable_id, CAST(sum(sold) AS bigint), CAST(sum(blocked) AS bigint) \
+                     FROM ( \
+                         SELECT timetable_id, count(*) AS sold, 0 AS blocked \
+                         FROM sold_seat GROUP BY 1 \
+                         UNION ALL \
+                         SELECT timetable_id, 0, count(*) FROM blocked_seat GROUP BY 1) AS c \
+                     GROUP BY 1",
+                );
+                let rows = rows.fetch_all(c.on()).await?;
+                let count = |row: &PgRow, at: usize| -> Result<u32, StoreError> {
+                    let count: i64 = row.try_get(at)?;
+                    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+                };
+                rows.iter()
+                    .map(|row| {
+                        let id = TimetableId(row.try_get(0)?);
+                        Ok((id, count(row, 1)?, count(row, 2)?))
+                    })
+                    .collect()
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn stored_answer(
+        &self,
+        user: UserId,
+        key: &str,
+    ) -> Result<Option<(u16, String)>, StoreError> {
+        let key = key.to_owned();
+        self.read(move |c| {
+            Box::pin(async move {
+                let row = c.sql(
+                    "SELECT status, body FROM idempotency \
+                     WHERE user_id = $1 AND key = $2 AND status IS NOT NULL",
+                );
+                let row = row.bind(user.0).bind(key).fetch_optional(c.on()).await?;
+                let Some(row) = row else { return Ok(None) };
+                let status: i32 = row.try_get(0)?;
+                let status = u16::try_from(status)
+                    .map_err(|_| StoreError::Unreadable(format!("status {status}")))?;
+                Ok(Some((status, row.try_get(1)?)))
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn forget_keys(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        self.transaction(move |c| {
+            Box::pin(async move {
+                // Those that a batch writes just now are not old any more.
+                let done = c.sql(
+                    "DELETE FROM idempotency WHERE (user_id, key) IN ( \
+                         SELECT user_id, key FROM idempotency WHERE at < $1 \
+                         ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+                );
+                let done = done
+                    .bind(before.0)
+                    .bind(i64::from(limit))
+                    .execute(c.on())
+                    .await?;
+                Ok(done.rows_affected())
+            })
+        })
+        .await
+    }
+}
+
+/// A column with the index of a seat.
+pub(super) fn seat(row: &PgRow, at: usize) -> Result<SeatIndex, StoreError> {
+    Ok(SeatIndex(row.try_get::<i32, _>(at)?.cast_unsigned()))
+}
+
+/// The version of an entity's rows.
+pub(super) async fn version(c: &mut Link, entity: EntityId) -> Result<Option<Stamp>, StoreError> {
+    let row = c.sql("SELECT epoch, activation, seq FROM entity WHERE id = $1 AND kind = $2");
+    let row = row
+        .bind(entity.id)
+        .bind(entity.kind.as_str())
+        .fetch_optional(c.on())
+        .await?;
+    row.map(|row| stamp(&row, 0)).transpose()
+}
+
+pub(super) fn stamp(row: &PgRow, at: usize) -> Result<Stamp, StoreError> {
+    Ok(Stamp {
+        epoch: Epoch(row.try_get::<i32, _>(at)?.cast_unsigned()),
+        activation: Activation(row.try_get::<i32, _>(at + 1)?.cast_unsigned()),
+        seq: Seq(row.try_get::<i64, _>(at + 2)?.cast_unsigned()),
+    })
+}
+
+async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>, StoreError> {
+    let stamp = version(c, id.into()).await?.unwrap_or_default();
+    let holds = c.sql(
+        "SELECT id, user_id, created_at, expires_at, under_pass, seats, deadline FROM hold \
+         WHERE timetable_id = $1",
+    );
+    let holds = holds.bind(id.0).fetch_all(c.on()).await?;
+    let orders = c.sql(
+        "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, seats FROM orders \
+         WHERE timetable_id = $1",
+    );
+    let orders = orders.bind(id.0).fetch_all(c.on()).await?;
+    let disowned = c.sql("SELECT id FROM disowned_order WHERE timetable_id = $1");
+    let disowned = disowned.bind(id.0).fetch_all(c.on()).await?;
+    let blocked = c.sql("SELECT seat FROM blocked_seat WHERE timetable_id = $1");
+    let blocked = blocked.bind(id.0).fetch_all(c.on()).await?;
+    let last = c.sql("SELECT max(event_seq) FROM outbox WHERE entity = $1 AND topic = $2");
+    let last: Option<i64> = last
+        .bind(id.0)
+        .bind(ORDERS_TOPIC)
+        .fetch_one(c.on())
+        .await?
+        .try_get(0)?;
+    let state = Stored {
+        holds: holds.iter().map(hold).collect::<Result<_, _>>()?,
+        orders: orders.iter().map(order).collect::<Result<_, _>>()?,
+        aborted: disowned
+            .iter()
+            .map(|row| Ok(OrderId(row.try_get(0)?)))
+            .collect::<Result<_, StoreError>>()?,
+        blocked: blocked
+            .iter()
+            .map(|row| seat(row, 0))
+            .collect::<Result<_, StoreError>>()?,
+    };
+    Ok(Loaded {
+        state,
+        stamp,
+        last_event_seq: last.unwrap_or(0).cast_unsigned(),
+    })
+}
+
+fn hold(row: &PgRow) -> Result<Hold, StoreError> {
+    Ok(Hold {
+        id: HoldId(row.try_get(0)?),
+        user: UserId(row.try_get(1)?),
+        created_at: Timestamp(row.try_get(2)?),
+        expires_at: Timestamp(row.try_get(3)?),
+        under_pass: row.try_get(4)?,
+        seats: seats(row.try_get(5)?)?,
+        deadline: Timestamp(row.try_get(6)?),
+        order: None,
+        grace_used: false,
+    })
+}
+
+fn order(row: &PgRow) -> Result<Order, StoreError> {
+    Ok(Order {
+        id: OrderId(row.try_get(0)?),
+        user: UserId(row.try_get(1)?),
+        hold: HoldId(row.try_get(2)?),
+        payment: PaymentId(row.try_get(3)?),
+        method: method(row.try_get(4)?)?,
+        status: OrderStatus::Confirmed,
+        discount: Money(row.try_get(5)?),
+        created_at: Timestamp(row.try_get(6)?),
+        seats: seats(row.try_get(7)?)?,
+    })
+}
+
+async fn load_accounts(
+    c: &mut Link,
+    users: Vec<UserId>,
+    now: Timestamp,
+) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
+    let ids: Vec<Uuid> = users.iter().map(|user| user.0).collect();
+    let mut accounts: HashMap<Uuid, AccountRows> =
+        ids.iter().map(|id| (*id, AccountRows::default())).collect();
+    let versions = c.sql(
+        "SELECT id, epoch, activation, seq FROM entity WHERE id = ANY($1) AND kind = 'account'",
+    );
+    for row in versions.bind(&ids).fetch_all(c.on()).await? {
+        account(&mut accounts, &row)?.stamp = stamp(&row, 1)?;
+    }
+    let balances = c.sql("SELECT user_id, balance FROM wallet WHERE user_id = ANY($1)");
+    for row in balances.bind(&ids).fetch_all(c.on()).await? {
+        account(&mut accounts, &row)?.balance = Money(row.try_get(1)?);
+    }
+    read_prepares(c, &ids, &mut accounts).await?;
+    read_keys(c, &ids, now, &mut accounts).await?;
+    Ok(accounts
+        .into_iter()
+        .map(|(id, rows)| (UserId(id), rows.into_loaded()))
+        .collect())
+}
+
+async fn read_prepares(
+    c: &mut Link,
+    ids: &[Uuid],
+    accounts: &mut HashMap<Uuid, AccountRows>,
+) -> Result<(), StoreError> {
+    let in_doubt = c.sql(
+        "SELECT user_id, order_id, timetable_id, amount, at FROM prepare \
+         WHERE user_id = ANY($1) AND state = 'prepared'",
+    );
+    for row in in_doubt.bind(ids).fetch_all(c.on()).await? {
+        account(accounts, &row)?.prepared.push(Prepare {
+            order: OrderId(row.try_get(1)?),
+            timetable: TimetableId(row.try_get(2)?),
+            amount: Money(row.try_get(3)?),
+            at: Timestamp(row.try_get(4)?),
+        });
+    }
+    let settled = c.sql(
+        "SELECT p.user_id, p.order_id, p.state FROM unnest($1::uuid[]) AS wanted (id) \
+         CROSS JOIN LATERAL ( \
+             SELECT user_id, order_id, state FROM prepare \
+             WHERE user_id = wanted.id AND state <> 'prepared' \
+             ORDER BY order_id DESC LIMIT $2) AS p",
+    );
+    let settled = settled.bind(ids).bind(SETTLED_LOADED_MAX);
+    for row in settled.fetch_all(c.on()).await? {
+        let state = match row.try_get::<&str, _>(2)? {
+            "posted" => PrepareState::Posted,
+            _ => PrepareState::Void,
+        };
+        let order = OrderId(row.try_get(1)?);
+        account(accounts, &row)?.settled.push((order, state));
+    }
+    Ok(())
+}
+
+async fn read_keys(
+    c: &mut Link,
+    ids: &[Uuid],
+    now: Timestamp,
+    accounts: &mut HashMap<Uuid, AccountRows>,
+) -> Result<(), StoreError> {
+    let keys = c.sql(
+        "SELECT user_id, key, fingerprint, at, order_id, timetable_id FROM idempotency \
+         WHERE user_id = ANY($1) AND at > $2 ORDER BY at",
+    );
+    let since = now.0 - crate::domain::account::KEY_LIFE.0;
+    for row in keys.bind(ids).bind(since).fetch_all(c.on()).await? {
+        let key = StoredKey {
+            key: row.try_get(1)?,
+            fingerprint: row.try_get(2)?,
+            at: Timestamp(row.try_get(3)?),
+            order: row.try_get(4)?,
+            timetable: row.try_get(5)?,
+        };
+        account(accounts, &row)?.restore_key(&key);
+    }
+    Ok(())
+}
+
+fn account<'a>(
+    accounts: &'a mut HashMap<Uuid, AccountRows>,
+    row: &PgRow,
+) -> Result<&'a mut AccountRows, StoreError> {
+    let id: Uuid = row.try_get(0)?;
+    accounts
+        .get_mut(&id)
+        .ok_or_else(|| StoreError::Unreadable(format!("account {id} was not asked for")))
+}

@@ -1,0 +1,519 @@
+//! The rows of a batch, as one array a column: a statement reads them with
+//! `unnest`, and several tables are written in one statement.
+
+use uuid::Uuid;
+
+use super::Link;
+use crate::domain::ids::Stamp;
+use crate::domain::order::{Order, PricedSeats};
+use crate::persistence::StoreError;
+use crate::persistence::batch::{
+    AccountChanges, Contribution, HoldChange, KeyAnswer, TimetableChanges,
+};
+
+/// Versions of entities.
+#[derive(Default)]
+pub(super) struct Stamps {
+    pub(super) epochs: Vec<i32>,
+    pub(super) activations: Vec<i32>,
+    pub(super) seqs: Vec<i64>,
+}
+
+pub(super) fn stamps(stamps: impl Iterator<Item = Stamp>) -> Stamps {
+    let mut columns = Stamps::default();
+    for stamp in stamps {
+        columns.epochs.push(stamp.epoch.0.cast_signed());
+        columns.activations.push(stamp.activation.0.cast_signed());
+        columns.seqs.push(stamp.seq.0.cast_signed());
+    }
+    columns
+}
+
+/// `[[seat, price], …]`, as holds and orders keep their seats.
+fn seats_json(seats: &PricedSeats) -> String {
+    let seats: Vec<(u32, i64)> = seats
+        .iter()
+        .map(|priced| (priced.seat.0, priced.price.0))
+        .collect();
+    // Plain numbers always serialise.
+    serde_json::to_string(&seats).unwrap_or_default()
+}
+
+/// What happened, and what is to be published of it.
+#[derive(Default)]
+pub(super) struct History<'a> {
+    entities: Vec<Uuid>,
+    kinds: Vec<&'static str>,
+    first_seqs: Vec<i64>,
+    after: Vec<Stamp>,
+    times: Vec<i64>,
+    events: Vec<&'a [u8]>,
+    outbox: Outbox<'a>,
+}
+
+#[derive(Default)]
+struct Outbox<'a> {
+    entities: Vec<Uuid>,
+    shards: Vec<i16>,
+    topics: Vec<&'static str>,
+    numbers: Vec<i64>,
+    ids: Vec<Uuid>,
+    kinds: Vec<&'static str>,
+    versions: Vec<i32>,
+    times: Vec<i64>,
+    payloads: Vec<&'a str>,
+}
+
+const JOURNAL: &str = "INSERT INTO journal \
+       (entity, kind, first_seq, last_seq, epoch, activation, at, events) \
+     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::integer[], \
+       $6::integer[], $7::bigint[], $8::bytea[])";
+
+const OUTBOX: &str = "INSERT INTO outbox \
+       (entity, shard, topic, event_seq, event_id, type, version, at, payload) \
+     SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::bigint[], $5::uuid[], \
+       $6::text[], $7::integer[], $8::bigint[], $9::text[])";
+
+impl<'a> History<'a> {
+    pub(super) fn add(&mut self, c: &'a Contribution) {
+        self.entities.push(c.entity.id);
+        self.kinds.push(c.entity.kind.as_str());
+        self.first_seqs.push(c.first_seq.0.cast_signed());
+        self.after.push(c.after);
+        self.times.push(c.at.0);
+        self.events.push(&c.journal);
+        for row in &c.outbox {
+            let outbox = &mut self.outbox;
+            outbox.entities.push(c.entity.id);
+            outbox.shards.push(c.entity.shard().0.cast_signed());
+            outbox.topics.push(row.topic);
+            outbox.numbers.push(row.event_seq.cast_signed());
+            outbox.ids.push(row.event_id);
+            outbox.kinds.push(row.kind);
+            outbox.versions.push(i32::from(row.version));
+            outbox.times.push(row.at.0);
+            outbox.payloads.push(&row.payload);
+        }
+    }
+
+    pub(super) async fn write(self, c: &mut Link) -> Result<(), StoreError> {
+        let after = stamps(self.after.into_iter());
+        c.sql(JOURNAL)
+            .bind(self.entities)
+            .bind(self.kinds)
+            .bind(self.first_seqs)
+            .bind(after.seqs)
+            .bind(after.epochs)
+            .bind(after.activations)
+            .bind(self.times)
+            .bind(self.events)
+            .execute(c.on())
+            .await?;
+        let outbox = self.outbox;
+        if outbox.entities.is_empty() {
+            return Ok(());
+        }
+        c.sql(OUTBOX)
+            .bind(outbox.entities)
+            .bind(outbox.shards)
+            .bind(outbox.topics)
+            .bind(outbox.numbers)
+            .bind(outbox.ids)
+            .bind(outbox.kinds)
+            .bind(outbox.versions)
+            .bind(outbox.times)
+            .bind(outbox.payloads)
+            .execute(c.on())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Rows of timetables.
+#[derive(Default)]
+pub(super) struct Timetables {
+    ended: Vec<Uuid>,
+    holds: Holds,
+    orders: Orders,
+    sold: SoldSeats,
+    /// Order, timetable.
+    disowned: (Vec<Uuid>, Vec<Uuid>),
+    /// Timetable, seat.
+    blocked: (Vec<Uuid>, Vec<i32>),
+    unblocked: (Vec<Uuid>, Vec<i32>),
+}
+
+#[derive(Default)]
+struct Holds {
+    ids: Vec<Uuid>,
+    timetables: Vec<Uuid>,
+    users: Vec<Uuid>,
+    created: Vec<i64>,
+    expires: Vec<i64>,
+    deadlines: Vec<i64>,
+    under_pass: Vec<bool>,
+    seats: Vec<String>,
+}
+
+#[derive(Default)]
+struct Orders {
+    ids: Vec<Uuid>,
+    timetables: Vec<Uuid>,
+    users: Vec<Uuid>,
+    holds: Vec<Uuid>,
+    payments: Vec<Uuid>,
+    methods: Vec<&'static str>,
+    statuses: Vec<&'static str>,
+    subtotals: Vec<i64>,
+    discounts: Vec<i64>,
+    amounts: Vec<i64>,
+    created: Vec<i64>,
+    seats: Vec<String>,
+}
+
+#[derive(Default)]
+struct SoldSeats {
+    timetables: Vec<Uuid>,
+    seats: Vec<i32>,
+    orders: Vec<Uuid>,
+    users: Vec<Uuid>,
+    prices: Vec<i64>,
+}
+
+/// Holds that live, and those that ended: never the same one in one batch.
+const HOLDS: &str = "WITH ended AS (DELETE FROM hold WHERE id = ANY($1::uuid[])) \
+     INSERT INTO hold \
+       (id, timetable_id, user_id, created_at, expires_at, deadline, under_pass, seats) \
+     SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], \
+       $7::bigint[], $8::boolean[], $9::text[]) \
+     ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, \
+       deadline = excluded.deadline, seats = excluded.seats";
+
+/// Orders and their seats. A seat that is sold already refuses the batch.
+const ORDERS: &str = "WITH sold AS ( \
+         INSERT INTO sold_seat (timetable_id, seat, order_id, user_id, price) \
+         SELECT * FROM unnest($13::uuid[], $14::integer[], $15::uuid[], $16::uuid[], \
+           $17::bigint[])) \
+     INSERT INTO orders (id, timetable_id, user_id, hold_id, payment_id, method, status, \
+       subtotal, discount, amount, created_at, seats, refunded) \
+     SELECT n.*, 0 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], \
+       $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
+       $12::text[]) AS n";
+
+/// What is rare: orders that never come to be, and seats on and off sale.
+const RARE: &str = "WITH unblocked AS ( \
+         DELETE FROM blocked_seat USING unnest($3::uuid[], $4::integer[]) AS n (id, seat) \
+         WHERE timetable_id = n.id AND blocked_seat.seat = n.seat), \
+     blocked AS ( \
+         INSERT INTO blocked_seat (timetable_id, seat) \
+         SELECT * FROM unnest($5::uuid[], $6::integer[]) ON CONFLICT DO NOTHING) \
+     INSERT INTO disowned_order (id, timetable_id) SELECT * FROM unnest($1::uuid[], $2::uuid[])";
+
+impl Timetables {
+    pub(super) fn add(&mut self, id: Uuid, changes: &TimetableChanges) {
+        for (hold_id, change) in &changes.holds {
+            match change {
+                HoldChange::Gone => self.ended.push(hold_id.0),
+                HoldChange::Put { hold, .. } => {
+                    let holds = &mut self.holds;
+                    holds.ids.push(hold_id.0);
+                    holds.timetables.push(id);
+                    holds.users.push(hold.user.0);
+                    holds.created.push(hold.created_at.0);
+                    holds.expires.push(hold.expires_at.0);
+                    holds.deadlines.push(hold.deadline.0);
+                    holds.under_pass.push(hold.under_pass);
+                    holds.seats.push(seats_json(&hold.seats));
+                }
+            }
+        }
+        for order in &changes.orders {
+            self.add_order(id, order);
+        }
+        for order in &changes.disowned {
+            self.disowned.0.push(order.0);
+            self.disowned.1.push(id);
+        }
+        for (seat, is_blocked) in &changes.blocks {
+            let seats = if *is_blocked {
+                &mut self.blocked
+            } else {
+                &mut self.unblocked
+            };
+            seats.0.push(id);
+            seats.1.push(seat.0.cast_signed());
+        }
+    }
+
+    fn add_order(&mut self, timetable: Uuid, order: &Order) {
+        for priced in &order.seats {
+            self.sold.timetables.push(timetable);
+            self.sold.seats.push(priced.seat.0.cast_signed());
+            self.sold.orders.push(order.id.0);
+            self.sold.users.push(order.user.0);
+            self.sold.prices.push(priced.price.0);
+        }
+        let orders = &mut self.orders;
+        orders.ids.push(order.id.0);
+        orders.timetables.push(timetable);
+        orders.users.push(order.user.0);
+        orders.holds.push(order.hold.0);
+        orders.payments.push(order.payment.0);
+        orders.methods.push(order.method.as_str());
+        orders.statuses.push(order.status.as_str());
+        orders.subtotals.push(order.subtotal().0);
+        orders.discounts.push(order.discount.0);
+        orders.amounts.push(order.amount().0);
+        orders.created.push(order.created_at.0);
+        orders.seats.push(seats_json(&order.seats));
+    }
+
+    pub(super) async fn write(self, c: &mut Link) -> Result<(), StoreError> {
+        let Self {
+            ended,
+            holds,
+            orders,
+            sold,
+            disowned,
+            blocked,
+            unblocked,
+        } = self;
+        if !ended.is_empty() || !holds.ids.is_empty() {
+            holds.write(c, ended).await?;
+        }
+        if !orders.ids.is_empty() {
+            orders.write(c, sold).await?;
+        }
+        if !(disowned.0.is_empty() && blocked.0.is_empty() && unblocked.0.is_empty()) {
+            c.sql(RARE)
+                .bind(disowned.0)
+                .bind(disowned.1)
+                .bind(unblocked.0)
+                .bind(unblocked.1)
+                .bind(blocked.0)
+                .bind(blocked.1)
+                .execute(c.on())
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+impl Holds {
+    async fn write(self, c: &mut Link, ended: Vec<Uuid>) -> Result<(), StoreError> {
+        c.sql(HOLDS)
+            .bind(ended)
+            .bind(self.ids)
+            .bind(self.timetables)
+            .bind(self.users)
+            .bind(self.created)
+            .bind(self.expires)
+            .bind(self.deadlines)
+            .bind(self.under_pass)
+            .bind(self.seats)
+            .execute(c.on())
+            .await?;
+        Ok(())
+    }
+}
+
+impl Orders {
+    async fn write(self, c: &mut Link, sold: SoldSeats) -> Result<(), StoreError> {
+        c.sql(ORDERS)
+            .bind(self.ids)
+            .bind(self.timetables)
+            .bind(self.users)
+            .bind(self.holds)
+            .bind(self.payments)
+            .bind(self.methods)
+            .bind(self.statuses)
+            .bind(self.subtotals)
+            .bind(self.discounts)
+            .bind(self.amounts)
+            .bind(self.created)
+            .bind(self.seats)
+            .bind(sold.timetables)
+            .bind(sold.seats)
+            .bind(sold.orders)
+            .bind(sold.users)
+            .bind(sold.prices)
+            .execute(c.on())
+            .await?;
+        Ok(())
+    }
+}
+
+/// Rows of accounts.
+#[derive(Default)]
+pub(super) struct Accounts<'a> {
+    /// User, balance.
+    wallets: (Vec<Uuid>, Vec<i64>),
+    transfers: Transfers<'a>,
+    prepares: Prepares,
+    keys: Keys<'a>,
+}
+
+#[derive(Default)]
+struct Transfers<'a> {
+    users: Vec<Uuid>,
+    seqs: Vec<i64>,
+    times: Vec<i64>,
+    debits: Vec<&'a str>,
+    credits: Vec<&'a str>,
+    amounts: Vec<i64>,
+    causes: Vec<&'static str>,
+    cause_ids: Vec<Uuid>,
+}
+
+#[derive(Default)]
+struct Prepares {
+    users: Vec<Uuid>,
+    orders: Vec<Uuid>,
+    timetables: Vec<Uuid>,
+    amounts: Vec<i64>,
+    states: Vec<&'static str>,
+    times: Vec<i64>,
+}
+
+#[derive(Default)]
+struct Keys<'a> {
+    users: Vec<Uuid>,
+    keys: Vec<&'a str>,
+    fingerprints: Vec<i64>,
+    times: Vec<i64>,
+    orders: Vec<Option<Uuid>>,
+    timetables: Vec<Option<Uuid>>,
+    statuses: Vec<Option<i32>>,
+    bodies: Vec<Option<&'a str>>,
+}
+
+const MONEY: &str = "WITH wallets AS ( \
+         INSERT INTO wallet (user_id, balance) SELECT * FROM unnest($1::uuid[], $2::bigint[]) \
+         ON CONFLICT (user_id) DO UPDATE SET balance = excluded.balance) \
+     INSERT INTO transfer (user_id, seq, at, debit, credit, amount, cause, cause_id) \
+     SELECT * FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], \
+       $8::bigint[], $9::text[], $10::uuid[])";
+
+const PREPARES: &str = "INSERT INTO prepare (user_id, order_id, timetable_id, amount, state, at) \
+     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], \
+       $6::bigint[]) \
+     ON CONFLICT (user_id, order_id) DO UPDATE SET state = excluded.state";
+
+const KEYS: &str = "INSERT INTO idempotency \
+       (user_id, key, fingerprint, at, order_id, timetable_id, status, body) \
+     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[], \
+       $6::uuid[], $7::integer[], $8::text[]) \
+     ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
+       at = excluded.at, order_id = excluded.order_id, timetable_id = excluded.timetable_id, \
+       status = excluded.status, body = excluded.body";
+
+impl<'a> Accounts<'a> {
+    pub(super) fn add(&mut self, id: Uuid, changes: &'a AccountChanges) {
+        if let Some(balance) = changes.balance {
+            self.wallets.0.push(id);
+            self.wallets.1.push(balance.0);
+        }
+        for t in &changes.transfers {
+            let transfers = &mut self.transfers;
+            transfers.users.push(id);
+            transfers.seqs.push(t.seq.0.cast_signed());
+            transfers.times.push(t.at.0);
+            transfers.debits.push(&t.debit);
+            transfers.credits.push(&t.credit);
+            transfers.amounts.push(t.amount.0);
+            transfers.causes.push(t.cause);
+            transfers.cause_ids.push(t.cause_id);
+        }
+        for (p, state) in changes.prepares.values() {
+            let prepares = &mut self.prepares;
+            prepares.users.push(id);
+            prepares.orders.push(p.order.0);
+            prepares.timetables.push(p.timetable.0);
+            prepares.amounts.push(p.amount.0);
+            prepares.states.push(state.as_str());
+            prepares.times.push(p.at.0);
+        }
+        for key in changes.keys.values() {
+            let (order, timetable, status, body) = match &key.answer {
+                KeyAnswer::Order(p) => (Some(p.order.0), Some(p.timetable.0), None, None),
+                KeyAnswer::Stored { status, body } => {
+                    (None, None, Some(i32::from(*status)), Some(body.as_str()))
+                }
+            };
+            let keys = &mut self.keys;
+            keys.users.push(id);
+            keys.keys.push(&key.key);
+            // The column is signed; the bits are what counts.
+            keys.fingerprints.push(key.fingerprint.cast_signed());
+            keys.times.push(key.at.0);
+            keys.orders.push(order);
+            keys.timetables.push(timetable);
+            keys.statuses.push(status);
+            keys.bodies.push(body);
+        }
+    }
+
+    pub(super) async fn write(self, c: &mut Link) -> Result<(), StoreError> {
+        if !(self.wallets.0.is_empty() && self.transfers.users.is_empty()) {
+            self.transfers.write(c, self.wallets).await?;
+        }
+        if !self.prepares.users.is_empty() {
+            self.prepares.write(c).await?;
+        }
+        if !self.keys.users.is_empty() {
+            self.keys.write(c).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Transfers<'_> {
+    async fn write(self, c: &mut Link, wallets: (Vec<Uuid>, Vec<i64>)) -> Result<(), StoreError> {
+        c.sql(MONEY)
+            .bind(wallets.0)
+            .bind(wallets.1)
+            .bind(self.users)
+            .bind(self.seqs)
+            .bind(self.times)
+            .bind(self.debits)
+            .bind(self.credits)
+            .bind(self.amounts)
+            .bind(self.causes)
+            .bind(self.cause_ids)
+            .execute(c.on())
+            .await?;
+        Ok(())
+    }
+}
+
+impl Prepares {
+    async fn write(self, c: &mut Link) -> Result<(), StoreError> {
+        c.sql(PREPARES)
+            .bind(self.users)
+            .bind(self.orders)
+            .bind(self.timetables)
+            .bind(self.amounts)
+            .bind(self.states)
+            .bind(self.times)
+            .execute(c.on())
+            .await?;
+        Ok(())
+    }
+}
+
+impl Keys<'_> {
+    async fn write(self, c: &mut Link) -> Result<(), StoreError> {
+        c.sql(KEYS)
+            .bind(self.users)
+            .bind(self.keys)
+            .bind(self.fingerprints)
+            .bind(self.times)
+            .bind(self.orders)
+            .bind(self.timetables)
+            .bind(self.statuses)
+            .bind(self.bodies)
+            .execute(c.on())
+            .await?;
+        Ok(())
+    }
+}
