@@ -124,6 +124,22 @@ impl Store {
         }
     }
 
+    /// `url` without a password.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self
+            .url
+            .split_once("://")
+            .map(|(_, rest)| rest.rsplit_once('@'))
+        {
+            Some(Some((login, place))) if self.is_server() => {
+                let user = login.split(':').next().unwrap_or_default();
+                format!("postgres://{user}@{place}")
+            }
+            _ => self.url.clone(),
+        }
+    }
+
     /// The url for what PgBouncer can't do: migrations, LISTEN.
     #[must_use]
     pub fn direct_url(&self) -> &str {

@@ -20,7 +20,7 @@ use onsale::clock::Clock;
 use onsale::config::{self, Config};
 use onsale::domain::account::{Account, Command};
 use onsale::domain::decision::step;
-use onsale::domain::ids::{Activation, EntityId, Epoch, Seq, ShardId, Stamp, UserId, with_shard};
+use onsale::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp, UserId, with_shard};
 use onsale::domain::money::Money;
 use onsale::domain::roles::Roles;
 use onsale::domain::time::{Millis, Timestamp};
@@ -29,10 +29,8 @@ use onsale::keys::Keys;
 use onsale::persistence::Store;
 use onsale::persistence::batch::{Contribution, Persisted as _};
 use onsale::persistence::lock::{DataLock, LockError};
-use onsale::persistence::sqlite::SqliteStore;
 use onsale::persistence::store::commit::Verdict;
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::buyer::Buyer;
@@ -191,7 +189,6 @@ async fn accounts(config: &Config, bank: &Bank) -> Result<Accounts, String> {
 struct Bank {
     store: Store,
     clock: Clock,
-    url: String,
     /// Held where no server runs, so that none starts meanwhile.
     _lock: Option<DataLock>,
 }
@@ -214,10 +211,9 @@ impl Bank {
         let bank = Self {
             store,
             clock: Clock::system(),
-            url: config.store.url.clone(),
             _lock: lock,
         };
-        if bank.epochs().await?.is_empty() {
+        if bank.store.epochs().await.map_err(text)?.is_empty() {
             // Before the first start: shards have epochs once somebody has
             // taken them. The server takes them anew.
             let (node, now) = ("onsale-load".to_owned(), bank.clock.now());
@@ -229,24 +225,11 @@ impl Bank {
         Ok(bank)
     }
 
-    /// The epoch of each shard now.
-    async fn epochs(&self) -> Result<std::collections::HashMap<ShardId, Epoch>, String> {
-        let mut connection = SqliteStore::open_read_only(&self.url).await.map_err(text)?;
-        let rows = sqlx::query("SELECT id, epoch FROM shard")
-            .fetch_all(&mut connection)
-            .await
-            .map_err(text)?;
-        rows.iter()
-            .map(|row| Ok((ShardId(row.try_get(0)?), Epoch(row.try_get(1)?))))
-            .collect::<Result<_, sqlx::Error>>()
-            .map_err(text)
-    }
-
     /// Charges new wallets; on disk when this returns.
     async fn fund(&self, users: &[UserId], balance: Money) -> Result<(), String> {
         let mut left = users.to_vec();
         for _ in 0..FENCED_TRIES_MAX {
-            let epochs = self.epochs().await?;
+            let epochs = self.store.epochs().await.map_err(text)?;
             let now = self.clock.now();
             let charges: Vec<Contribution> = left
                 .iter()
@@ -304,6 +287,9 @@ fn text(error: impl std::fmt::Display) -> String {
 
 #[cfg(test)]
 mod tests {
+    use onsale::persistence::sqlite::SqliteStore;
+    use sqlx::Row as _;
+
     use super::*;
 
     fn config(folder: &Path) -> Config {
@@ -331,7 +317,8 @@ mod tests {
             assert_eq!(account.state.spendable(), Money(500));
             assert_eq!(account.stamp.seq, Seq(1));
         }
-        let mut reader = SqliteStore::open_read_only(&bank.url).await.unwrap();
+        let url = config(folder.path()).store.url;
+        let mut reader = SqliteStore::open_read_only(&url).await.unwrap();
         for table in ["wallet", "transfer", "journal", "entity"] {
             let sql = match table {
                 "wallet" => "SELECT count(*) FROM wallet WHERE balance = 500",

@@ -1,9 +1,11 @@
 //! Nodes, the ownership of a lone one, and keys that never leave the store.
 
+use std::collections::HashMap;
+
 use sqlx::Row;
 
 use super::PostgresStore;
-use crate::domain::ids::{Epoch, SHARDS};
+use crate::domain::ids::{Epoch, SHARDS, ShardId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::shards::Claim;
@@ -57,6 +59,22 @@ impl PostgresStore {
                     incarnation: incarnation.cast_unsigned(),
                     alive_at: alive_at.map(Timestamp),
                 })
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn epochs(&self) -> Result<HashMap<ShardId, Epoch>, StoreError> {
+        self.read(|c| {
+            Box::pin(async move {
+                let rows = c.sql("SELECT id, epoch FROM shard");
+                let rows = rows.fetch_all(c.on()).await?;
+                rows.iter()
+                    .map(|row| {
+                        let (shard, epoch): (i16, i32) = (row.try_get(0)?, row.try_get(1)?);
+                        Ok((ShardId(shard.cast_unsigned()), Epoch(epoch.cast_unsigned())))
+                    })
+                    .collect()
             })
         })
         .await

@@ -1,11 +1,13 @@
 //! Ownership on one machine: the node takes all shards at each start, with a
 //! new epoch, so that nothing of an earlier process can still be written.
 
+use std::collections::HashMap;
+
 use sqlx::Row;
 
 use super::SqliteStore;
 use super::commit::json;
-use crate::domain::ids::{Epoch, SHARDS};
+use crate::domain::ids::{Epoch, SHARDS, ShardId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::shards::Claim;
@@ -61,6 +63,15 @@ impl SqliteStore {
             })
         })
         .await
+    }
+
+    pub(crate) async fn epochs(&self) -> Result<HashMap<ShardId, Epoch>, StoreError> {
+        let rows = sqlx::query("SELECT id, epoch FROM shard")
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter()
+            .map(|row| Ok((ShardId(row.try_get(0)?), Epoch(row.try_get(1)?))))
+            .collect()
     }
 
     pub(crate) async fn signing_key(

@@ -1,8 +1,10 @@
 //! Ownership on one machine: the node takes all shards at each start, with a
 //! new epoch, so that nothing of an earlier process can still be written.
 
+use std::collections::HashMap;
+
 use super::Store;
-use crate::domain::ids::Epoch;
+use crate::domain::ids::{Epoch, ShardId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 
@@ -33,6 +35,14 @@ impl Store {
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
         on_backend!(self, claim_all_shards(node, address, now))
+    }
+
+    /// The epochs of the shards that somebody has taken.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn epochs(&self) -> Result<HashMap<ShardId, Epoch>, StoreError> {
+        on_backend!(self, epochs())
     }
 
     /// The newest key of a purpose: its name and its private form.

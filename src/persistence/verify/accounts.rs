@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt as _;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::account_replay::{AccountReplay, KeyFact, Outcome, PrepareFact, TransferFact};
 use super::journal::{AccountPages, Chain};
 use super::progress::Progress;
 use super::report::{Book, Rule};
+use super::snapshot::Snapshot;
 use crate::domain::account::{Event, PrepareState, stable_hash};
 use crate::domain::ids::{OrderId, UserId};
 use crate::persistence::StoreError;
@@ -22,32 +21,28 @@ const CHUNK_ACCOUNTS: usize = 512;
 /// With so many bytes of events in hand, fewer.
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// The primary keys of the rows of one chunk: above the first, up to the
-/// second.
-type Range = (Vec<u8>, Vec<u8>);
-
-/// Above every id.
-const END: [u8; 17] = [0xff; 17];
+/// The primary keys of the rows of one chunk: from the first to the second.
+type Range = (Uuid, Uuid);
 
 /// Audits all accounts. In memory is one chunk of them at a time.
 pub(super) async fn audit(
-    c: &mut SqliteConnection,
+    c: &mut Snapshot,
     book: &mut Book,
     progress: &mut Progress,
 ) -> Result<(), StoreError> {
     let mut pages = AccountPages::new();
     let mut chunk = Chunk::default();
     let mut bytes = 0;
-    let mut from = Vec::new();
+    let mut from = Uuid::nil();
     while let Some(row) = pages.next(c).await? {
         let is_full = chunk.accounts.len() >= CHUNK_ACCOUNTS || bytes >= CHUNK_BYTES;
         if is_full
             && let Some(last) = chunk.accounts.keys().next_back().copied()
             && last != row.entity
         {
-            let upto = last.as_bytes().to_vec();
-            chunk.compare(c, (from, upto.clone()), book).await?;
-            (chunk, bytes, from) = (Chunk::default(), 0, upto);
+            chunk.compare(c, (from, last), book).await?;
+            let next = Uuid::from_u128(last.as_u128().saturating_add(1));
+            (chunk, bytes, from) = (Chunk::default(), 0, next);
         }
         bytes += row.bytes();
         let account = chunk.account(row.entity);
@@ -56,7 +51,7 @@ pub(super) async fn audit(
         }
         progress.tick(1);
     }
-    chunk.compare(c, (from, END.to_vec()), book).await
+    chunk.compare(c, (from, Uuid::max()), book).await
 }
 
 /// One account while it is audited.
@@ -107,7 +102,7 @@ impl Chunk {
 
     async fn compare(
         &mut self,
-        c: &mut SqliteConnection,
+        c: &mut Snapshot,
         range: Range,
         book: &mut Book,
     ) -> Result<(), StoreError> {
@@ -127,66 +122,53 @@ impl Chunk {
 
     async fn versions(
         &mut self,
-        c: &mut SqliteConnection,
-        (from, upto): &Range,
+        c: &mut Snapshot,
+        &(from, upto): &Range,
     ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query(
+        let mut rows = c.rows(
             "SELECT id, epoch, activation, seq, shard FROM entity \
-             WHERE kind = 'account' AND id > ?1 AND id <= ?2",
-        )
-        .bind(from)
-        .bind(upto)
-        .fetch(c);
+             WHERE kind = 'account' AND id >= $1 AND id <= $2",
+            &[from.into(), upto.into()],
+        );
         while let Some(row) = rows.try_next().await? {
-            self.account(row.try_get(0)?).version = Some((
-                row.try_get(1)?,
-                row.try_get(2)?,
-                row.try_get(3)?,
-                row.try_get(4)?,
-            ));
+            self.account(row.get(0)?).version =
+                Some((row.int(1)?, row.int(2)?, row.int(3)?, row.int(4)?));
         }
         Ok(())
     }
 
-    async fn wallets(
-        &mut self,
-        c: &mut SqliteConnection,
-        (from, upto): &Range,
-    ) -> Result<(), StoreError> {
-        let mut rows =
-            sqlx::query("SELECT user_id, balance FROM wallet WHERE user_id > ?1 AND user_id <= ?2")
-                .bind(from)
-                .bind(upto)
-                .fetch(c);
+    async fn wallets(&mut self, c: &mut Snapshot, &(from, upto): &Range) -> Result<(), StoreError> {
+        let mut rows = c.rows(
+            "SELECT user_id, balance FROM wallet WHERE user_id >= $1 AND user_id <= $2",
+            &[from.into(), upto.into()],
+        );
         while let Some(row) = rows.try_next().await? {
-            self.account(row.try_get(0)?).balance = Some(row.try_get(1)?);
+            self.account(row.get(0)?).balance = Some(row.int(1)?);
         }
         Ok(())
     }
 
     async fn transfers(
         &mut self,
-        c: &mut SqliteConnection,
-        (from, upto): &Range,
+        c: &mut Snapshot,
+        &(from, upto): &Range,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query(
+        let mut rows = c.rows(
             "SELECT user_id, seq, at, debit, credit, amount, cause, cause_id FROM transfer \
-             WHERE user_id > ?1 AND user_id <= ?2 ORDER BY user_id, seq",
-        )
-        .bind(from)
-        .bind(upto)
-        .fetch(c);
+             WHERE user_id >= $1 AND user_id <= $2 ORDER BY user_id, seq",
+            &[from.into(), upto.into()],
+        );
         while let Some(row) = rows.try_next().await? {
-            let user: Uuid = row.try_get(0)?;
+            let user: Uuid = row.get(0)?;
             let transfer = TransferFact {
-                seq: row.try_get(1)?,
-                at: row.try_get(2)?,
-                debit: row.try_get(3)?,
-                credit: row.try_get(4)?,
-                amount: row.try_get(5)?,
-                cause: row.try_get(6)?,
-                cause_id: row.try_get(7)?,
+                seq: row.int(1)?,
+                at: row.int(2)?,
+                debit: row.get(3)?,
+                credit: row.get(4)?,
+                amount: row.int(5)?,
+                cause: row.get(6)?,
+                cause_id: row.get(7)?,
             };
             let facts = self.account(user);
             let wallet = format!("wallet:{user}");
@@ -215,30 +197,28 @@ impl Chunk {
 
     async fn prepares(
         &mut self,
-        c: &mut SqliteConnection,
-        (from, upto): &Range,
+        c: &mut Snapshot,
+        &(from, upto): &Range,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query(
+        let mut rows = c.rows(
             "SELECT user_id, order_id, timetable_id, amount, state, at FROM prepare \
-             WHERE user_id > ?1 AND user_id <= ?2",
-        )
-        .bind(from)
-        .bind(upto)
-        .fetch(c);
+             WHERE user_id >= $1 AND user_id <= $2",
+            &[from.into(), upto.into()],
+        );
         while let Some(row) = rows.try_next().await? {
-            let order = OrderId(row.try_get(1)?);
+            let order = OrderId(row.get(1)?);
             let prepare = PrepareFact {
-                timetable: row.try_get(2)?,
-                amount: row.try_get(3)?,
-                state: match row.try_get::<&str, _>(4)? {
+                timetable: row.get(2)?,
+                amount: row.int(3)?,
+                state: match row.get::<&str>(4)? {
                     "prepared" => PrepareState::Prepared,
                     "posted" => PrepareState::Posted,
                     _ => PrepareState::Void,
                 },
-                at: row.try_get(5)?,
+                at: row.int(5)?,
             };
-            let facts = self.account(row.try_get(0)?);
+            let facts = self.account(row.get(0)?);
             if prepare.state == PrepareState::Prepared {
                 facts.set_aside += i128::from(prepare.amount);
             }
@@ -258,24 +238,22 @@ impl Chunk {
     /// be there.
     async fn keys(
         &mut self,
-        c: &mut SqliteConnection,
-        (from, upto): &Range,
+        c: &mut Snapshot,
+        &(from, upto): &Range,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query(
+        let mut rows = c.rows(
             "SELECT user_id, key, fingerprint, at, order_id, timetable_id, status, body \
-             FROM idempotency WHERE user_id > ?1 AND user_id <= ?2",
-        )
-        .bind(from)
-        .bind(upto)
-        .fetch(c);
+             FROM idempotency WHERE user_id >= $1 AND user_id <= $2",
+            &[from.into(), upto.into()],
+        );
         while let Some(row) = rows.try_next().await? {
-            let user: Uuid = row.try_get(0)?;
-            let key: String = row.try_get(1)?;
-            let order: Option<Uuid> = row.try_get(4)?;
-            let timetable: Option<Uuid> = row.try_get(5)?;
-            let status: Option<u16> = row.try_get(6)?;
-            let body: Option<&str> = row.try_get(7)?;
+            let user: Uuid = row.get(0)?;
+            let key: String = row.get(1)?;
+            let order: Option<Uuid> = row.get(4)?;
+            let timetable: Option<Uuid> = row.get(5)?;
+            let status = row.int_or_null(6)?.and_then(|s| u16::try_from(s).ok());
+            let body: Option<&str> = row.get(7)?;
             let outcome = match (order, timetable, status, body) {
                 (Some(order), Some(_), None, None) => Some(Outcome::Order(order)),
                 (None, None, Some(status), Some(body)) => Some(Outcome::Answer {
@@ -289,8 +267,8 @@ impl Chunk {
             });
             let Some(outcome) = outcome else { continue };
             let fact = KeyFact {
-                fingerprint: row.try_get(2)?,
-                at: row.try_get(3)?,
+                fingerprint: row.int(2)?,
+                at: row.int(3)?,
                 outcome,
             };
             let facts = self.account(user);

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::report::{Book, Rule};
+use super::snapshot::Snapshot;
 use crate::domain::ids::TimetableId;
 use crate::domain::layout::{Layout, SectionSpec};
 use crate::persistence::StoreError;
@@ -21,27 +20,27 @@ impl Capacities {
     /// `None` if the catalogue doesn't have the timetable.
     pub(super) async fn of(
         &mut self,
-        c: &mut SqliteConnection,
+        c: &mut Snapshot,
         id: TimetableId,
         book: &mut Book,
     ) -> Result<Option<u32>, StoreError> {
-        let row = sqlx::query(
-            "SELECT venue.id, venue.sections, venue.capacity FROM timetable \
+        let row = c
+            .one(
+                "SELECT venue.id, venue.sections, venue.capacity FROM timetable \
              JOIN performance ON performance.id = performance_id \
-             JOIN venue ON venue.id = venue_id WHERE timetable.id = ?1",
-        )
-        .bind(id.0)
-        .fetch_optional(c)
-        .await?;
+             JOIN venue ON venue.id = venue_id WHERE timetable.id = $1",
+                &[id.0.into()],
+            )
+            .await?;
         let Some(row) = row else { return Ok(None) };
-        let venue: Uuid = row.try_get(0)?;
+        let venue: Uuid = row.get(0)?;
         if let Some(capacity) = self.of_venue.get(&venue) {
             return Ok(Some(*capacity));
         }
-        let layout = serde_json::from_str::<Vec<SectionSpec>>(row.try_get(1)?)
+        let layout = serde_json::from_str::<Vec<SectionSpec>>(row.get(1)?)
             .map_err(|error| error.to_string())
             .and_then(|specs| Layout::build(&specs).map_err(|error| error.to_string()));
-        let stored: u32 = row.try_get(2)?;
+        let stored = row.seats(2)?;
         let problem = match &layout {
             Ok(layout) if layout.capacity() == stored => None,
             Ok(layout) => Some(format!("has {} seats, not {stored}", layout.capacity())),

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 
 use serde::de::DeserializeOwned;
-use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
 
 use super::report::{Book, Rule};
+use super::snapshot::{self, Snapshot};
 use crate::domain::ids::{EntityId, Seq};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
@@ -39,27 +38,28 @@ macro_rules! columns {
 pub(super) const OF_TIMETABLE: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM journal WHERE entity = ?1 AND kind = 'timetable' ORDER BY first_seq"
+    " FROM journal WHERE entity = $1 AND kind = 'timetable' ORDER BY first_seq"
 );
 
-/// `+kind`: as a constant, it would keep SQLite from seeing that the primary key
-/// is in this order already, and each page would sort all that an account has.
+/// Not `kind = 'account'`: as a constant, it would keep SQLite from seeing that
+/// the primary key is in this order already, and each page would sort all that
+/// an account has.
 const OF_ACCOUNTS: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM journal WHERE +kind = 'account' \
-       AND (entity, kind, first_seq) > (?1, 'account', ?2) \
-     ORDER BY entity, kind, first_seq LIMIT ?3"
+    " FROM journal WHERE kind || '' = 'account' \
+       AND (entity, kind, first_seq) > ($1, 'account', $2) \
+     ORDER BY entity, kind, first_seq LIMIT $3"
 );
 
 impl Row {
-    pub(super) fn read(row: &SqliteRow) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &snapshot::Row) -> Result<Self, StoreError> {
         Ok(Self {
-            entity: row.try_get(0)?,
-            first_seq: row.try_get(1)?,
-            last_seq: row.try_get(2)?,
-            version: (row.try_get(3)?, row.try_get(4)?),
-            events: row.try_get(5)?,
+            entity: row.get(0)?,
+            first_seq: row.int(1)?,
+            last_seq: row.int(2)?,
+            version: (row.int(3)?, row.int(4)?),
+            events: row.get(5)?,
         })
     }
 
@@ -89,14 +89,18 @@ impl AccountPages {
 
     pub(super) async fn next(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &mut Snapshot,
     ) -> Result<Option<Row>, StoreError> {
         if self.page.is_empty() && !self.is_last {
-            let rows = sqlx::query(OF_ACCOUNTS)
-                .bind(self.after.0)
-                .bind(self.after.1)
-                .bind(PAGE_ROWS as i64)
-                .fetch_all(connection)
+            let rows = connection
+                .all(
+                    OF_ACCOUNTS,
+                    &[
+                        self.after.0.into(),
+                        self.after.1.into(),
+                        (PAGE_ROWS as i64).into(),
+                    ],
+                )
                 .await?;
             self.is_last = rows.len() < PAGE_ROWS;
             self.page = rows.iter().map(Row::read).collect::<Result<_, _>>()?;

@@ -3,7 +3,7 @@
 //!
 //! It reads everything in one transaction, and so in one snapshot, whatever is
 //! written meanwhile. It never writes: the connection is opened for reading
-//! only. After a crash that is still enough for SQLite to recover the WAL,
+//! only (on Postgres, the transaction). After a crash that is still enough for SQLite to recover the WAL,
 //! because recovery builds only the index of it, in the `-shm` file beside the
 //! store; the database and the WAL stay as they are. Therefore the folder must
 //! be writable (or both files must be there); a store on a read-only medium has
@@ -14,6 +14,7 @@
 //! * `journal`: whether the journal is whole.
 //! * `timetables`, with `replay` and `capacity`: seats, holds and orders.
 //! * `accounts`, with `account_replay`: wallets and idempotency keys.
+//! * `snapshot`: what all of them read from, SQLite or Postgres.
 //! * `tables`: what tables must satisfy together.
 //!
 //! Where the journal of an entity has a hole, only that is reported, and its
@@ -29,21 +30,19 @@ mod journal;
 mod progress;
 mod replay;
 pub mod report;
+mod snapshot;
 mod tables;
 mod timetables;
 
 use std::io::Write as _;
 
-use sqlx::Connection as _;
-use sqlx::sqlite::SqliteConnection;
-
 pub use report::{Check, FINDINGS_SHOWN_MAX, Pending, Report};
+pub use snapshot::Snapshot;
 
 use self::progress::Progress;
 use self::report::Book;
 use super::StoreError;
-use super::sqlite::SqliteStore;
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// The exit of an audit that found nothing.
 const CLEAN: i32 = 0;
@@ -56,12 +55,12 @@ const COULD_NOT_RUN: i32 = 2;
 /// exit status: 0 clean, 1 findings, 2 it could not run (one line on stderr
 /// says why).
 pub async fn run(config: &Config) -> i32 {
-    let report = match report_on(&config.store.url).await {
+    let report = match report_on(&config.store).await {
         Ok(report) => report,
         Err(error) => {
             let error = error.to_string();
             let line: Vec<&str> = error.split_whitespace().collect();
-            let url = &config.store.url;
+            let url = config.store.shown();
             // Nobody is left to tell if stderr is closed.
             let _ = writeln!(
                 std::io::stderr(),
@@ -77,46 +76,43 @@ pub async fn run(config: &Config) -> i32 {
     if report.is_clean() { CLEAN } else { FINDINGS }
 }
 
-async fn report_on(url: &str) -> Result<Report, StoreError> {
-    let mut connection = SqliteStore::open_read_only(url).await?;
-    let rows = tables::count(&mut connection, "SELECT count(*) FROM journal").await?;
+async fn report_on(settings: &config::Store) -> Result<Report, StoreError> {
+    let mut snapshot = Snapshot::open(settings).await?;
+    let rows = snapshot.count("SELECT count(*) FROM journal").await?;
     let mut progress = Progress::on_terminal(rows);
-    let report = audit_shown(&mut connection, &mut progress).await;
+    let report = audit_shown(&mut snapshot, &mut progress).await;
     progress.end();
-    // Reading is over: nothing is lost if the end fails.
-    let _ = connection.close().await;
+    snapshot.close().await;
     report
 }
 
-/// Audits the store behind `connection` in one snapshot. Writes nothing.
+/// Audits a store in one snapshot. Writes nothing.
 ///
 /// # Errors
 /// If it can't be read.
-pub async fn audit(connection: &mut SqliteConnection) -> Result<Report, StoreError> {
-    audit_shown(connection, &mut Progress::hidden()).await
+pub async fn audit(snapshot: &mut Snapshot) -> Result<Report, StoreError> {
+    audit_shown(snapshot, &mut Progress::hidden()).await
 }
 
 async fn audit_shown(
-    connection: &mut SqliteConnection,
+    snapshot: &mut Snapshot,
     progress: &mut Progress,
 ) -> Result<Report, StoreError> {
     let mut book = Book::new();
-    sqlx::query("BEGIN").execute(&mut *connection).await?;
-    let read = read_all(connection, &mut book, progress).await;
-    // Ends the snapshot. It can only fail with the connection, and then the
-    // snapshot is over as well.
-    let _ = sqlx::query("ROLLBACK").execute(connection).await;
+    snapshot.begin().await?;
+    let read = read_all(snapshot, &mut book, progress).await;
+    snapshot.end().await;
     read.map(|()| book.close())
 }
 
 async fn read_all(
-    connection: &mut SqliteConnection,
+    snapshot: &mut Snapshot,
     book: &mut Book,
     progress: &mut Progress,
 ) -> Result<(), StoreError> {
-    timetables::audit(connection, book, progress).await?;
-    accounts::audit(connection, book, progress).await?;
-    tables::audit(connection, book).await
+    timetables::audit(snapshot, book, progress).await?;
+    accounts::audit(snapshot, book, progress).await?;
+    tables::audit(snapshot, book).await
 }
 
 #[cfg(test)]

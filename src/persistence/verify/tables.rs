@@ -1,10 +1,9 @@
 //! What whole tables must satisfy together, in one statement each.
 
 use futures_util::TryStreamExt as _;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
 use super::report::{Book, Rule};
+use super::snapshot::Snapshot;
 use crate::persistence::StoreError;
 
 /// A condition, as two statements.
@@ -16,8 +15,20 @@ struct TableCheck {
     findings: &'static str,
 }
 
-/// The text of an id, as it is in the names of ledger accounts.
-macro_rules! uuid_text {
+/// An id as text, in hexadecimal.
+macro_rules! sqlite_hex {
+    ($id:literal) => {
+        concat!("hex(", $id, ")")
+    };
+}
+macro_rules! postgres_hex {
+    ($id:literal) => {
+        concat!("upper(replace(CAST(", $id, " AS text), '-', ''))")
+    };
+}
+
+/// An id as text, as it is in the names of ledger accounts.
+macro_rules! sqlite_uuid {
     ($id:literal) => {
         concat!(
             "lower(substr(hex(",
@@ -36,133 +47,144 @@ macro_rules! uuid_text {
         )
     };
 }
+macro_rules! postgres_uuid {
+    ($id:literal) => {
+        concat!("CAST(", $id, " AS text)")
+    };
+}
 
-const CHECKS: &[TableCheck] = &[
+/// The conditions, in the words of one of the stores.
+macro_rules! checks {
+    ($hex:ident, $uuid:ident) => {
+        &[
     TableCheck {
         rule: Rule::TicketHasSeat,
         checked: "SELECT count(*) FROM ticket",
-        findings: "SELECT 'ticket ' || hex(ticket.id) || ' of order ' || hex(ticket.order_id) \
+        findings: concat!("SELECT 'ticket ' || ", $hex!("ticket.id"), " || ' of order ' || ", $hex!("ticket.order_id"), " \
                 || ' is for seat ' || ticket.seat || ', which is not sold to that order' \
              FROM ticket LEFT JOIN sold_seat ON sold_seat.timetable_id = ticket.timetable_id \
                AND sold_seat.seat = ticket.seat \
-             WHERE sold_seat.order_id IS NOT ticket.order_id \
-                OR sold_seat.user_id IS NOT ticket.user_id",
+             WHERE sold_seat.order_id IS DISTINCT FROM ticket.order_id \
+                OR sold_seat.user_id IS DISTINCT FROM ticket.user_id"),
     },
     // By one pass over the transfers, sorted, and not by looking up each order's:
     // they have no index by cause.
     TableCheck {
         rule: Rule::OrderIsPaid,
         checked: "SELECT count(*) FROM orders WHERE method = 'wallet' AND status = 'confirmed'",
-        findings: "WITH paid AS MATERIALIZED ( \
+        findings: concat!("WITH paid AS MATERIALIZED ( \
                  SELECT cause_id, count(*) AS times, max(amount) AS amount, \
-                        max(user_id) AS user_id \
+                        max(", $hex!("user_id"), ") AS user_id \
                  FROM transfer WHERE cause = 'order' GROUP BY cause_id) \
-             SELECT 'order ' || hex(o.id) || ' of amount ' || o.amount || ' is paid ' \
+             SELECT 'order ' || ", $hex!("o.id"), " || ' of amount ' || o.amount || ' is paid ' \
                 || coalesce(paid.times, 0) || ' times, its money is ' \
                 || coalesce(p.state || ' ' || p.amount, 'not there') \
              FROM orders AS o LEFT JOIN paid ON paid.cause_id = o.id \
              LEFT JOIN prepare AS p ON p.order_id = o.id \
-             WHERE o.method = 'wallet' AND o.status = 'confirmed' AND NOT CASE \
+             WHERE o.method = 'wallet' AND o.status = 'confirmed' AND NOT coalesce(CASE \
                  WHEN p.order_id IS NULL THEN o.amount = 0 AND paid.times IS NULL \
                  WHEN p.user_id <> o.user_id OR p.timetable_id <> o.timetable_id \
                    OR p.amount <> o.amount THEN false \
                  WHEN p.state = 'prepared' OR o.amount = 0 \
                    THEN p.state <> 'void' AND paid.times IS NULL \
-                 WHEN p.state = 'posted' THEN paid.times IS 1 AND paid.amount IS o.amount \
-                   AND paid.user_id IS o.user_id \
-                 ELSE false END",
+                 WHEN p.state = 'posted' THEN paid.times = 1 AND paid.amount = o.amount \
+                   AND paid.user_id = ", $hex!("o.user_id"), " \
+                 ELSE false END, false)"),
     },
     TableCheck {
         rule: Rule::TransferHasOrder,
         checked: "SELECT count(*) FROM transfer WHERE cause = 'order'",
         findings: concat!(
-            "SELECT 'transfer ' || t.seq || ' of user ' || hex(t.user_id) || ' over ' || t.amount \
-                || ' is for order ' || hex(t.cause_id) \
+            "SELECT 'transfer ' || t.seq || ' of user ' || ", $hex!("t.user_id"), " || ' over ' || t.amount \
+                || ' is for order ' || ", $hex!("t.cause_id"), " \
                 || coalesce(' of amount ' || o.amount, ', which is not there') \
              FROM transfer AS t LEFT JOIN orders AS o ON o.id = t.cause_id \
              LEFT JOIN prepare AS p ON p.order_id = t.cause_id \
-             WHERE t.cause = 'order' AND NOT (o.status IS 'confirmed' \
-                 AND o.user_id IS t.user_id AND o.amount IS t.amount AND p.state IS 'posted' \
-                 AND t.credit IS 'sales:' || ",
-            uuid_text!("o.timetable_id"),
-            ")"
+             WHERE t.cause = 'order' AND NOT coalesce(o.status = 'confirmed' \
+                 AND o.user_id = t.user_id AND o.amount = t.amount AND p.state = 'posted' \
+                 AND t.credit = 'sales:' || ",
+            $uuid!("o.timetable_id"),
+            ", false)"
         ),
     },
     TableCheck {
         rule: Rule::PrepareHasFate,
         checked: "SELECT count(*) FROM prepare",
-        findings: "SELECT 'the money of order ' || hex(p.order_id) || ' is ' || p.state \
+        findings: concat!("SELECT 'the money of order ' || ", $hex!("p.order_id"), " || ' is ' || p.state \
                 || ', the order is ' || coalesce(o.status, 'not there') \
              FROM prepare AS p LEFT JOIN orders AS o ON o.id = p.order_id \
-             WHERE (p.state = 'posted' AND o.status IS NOT 'confirmed') \
-                OR (p.state = 'void' AND o.status IS 'confirmed')",
+             WHERE (p.state = 'posted' AND o.status IS DISTINCT FROM 'confirmed') \
+                OR (p.state = 'void' AND o.status = 'confirmed')"),
     },
     TableCheck {
         rule: Rule::EpochsNeverGoBack,
         checked: "SELECT count(*) FROM entity",
-        findings: "SELECT entity.kind || ' ' || hex(entity.id) || ' is of epoch ' || entity.epoch \
-                || ', its shard ' || entity.shard || ' of ' || coalesce(shard.epoch, 'none') \
+        findings: concat!("SELECT entity.kind || ' ' || ", $hex!("entity.id"), " || ' is of epoch ' || entity.epoch \
+                || ', its shard ' || entity.shard || ' of ' || coalesce(CAST(shard.epoch AS text), 'none') \
              FROM entity LEFT JOIN shard ON shard.id = entity.shard \
-             WHERE shard.epoch IS NULL OR entity.epoch > shard.epoch",
+             WHERE shard.epoch IS NULL OR entity.epoch > shard.epoch"),
     },
     TableCheck {
         rule: Rule::VersionMatchesJournal,
         checked: "SELECT 0",
-        findings: "SELECT kind || ' ' || hex(id) || ' is no known kind of entity' FROM ( \
-                 SELECT kind, id FROM entity UNION SELECT kind, entity FROM journal) \
-             WHERE kind NOT IN ('timetable', 'account')",
+        findings: concat!("SELECT kind || ' ' || ", $hex!("id"), " || ' is no known kind of entity' FROM ( \
+                 SELECT kind, id FROM entity UNION SELECT kind, entity FROM journal) AS known \
+             WHERE kind NOT IN ('timetable', 'account')"),
     },
     TableCheck {
         rule: Rule::OutboxIsWhole,
         checked: "SELECT count(*) FROM outbox",
-        findings: "SELECT 'the ' || count(*) || ' events of ' || hex(entity) || ' on ' || topic \
+        findings: concat!("SELECT 'the ' || count(*) || ' events of ' || ", $hex!("entity"), " || ' on ' || topic \
                 || ' are numbered from ' || min(event_seq) || ' to ' || max(event_seq) \
              FROM outbox GROUP BY entity, topic \
-             HAVING min(event_seq) <> 1 OR max(event_seq) <> count(*)",
+             HAVING min(event_seq) <> 1 OR max(event_seq) <> count(*)"),
     },
     TableCheck {
         rule: Rule::OneOutcome,
         checked: "SELECT count(*) FROM idempotency WHERE order_id IS NOT NULL",
-        findings: "SELECT 'a key of user ' || hex(i.user_id) || ' waits for order ' \
-                || hex(i.order_id) || ', for which no money was set aside' \
+        findings: concat!("SELECT 'a key of user ' || ", $hex!("i.user_id"), " || ' waits for order ' \
+                || ", $hex!("i.order_id"), " || ', for which no money was set aside' \
              FROM idempotency AS i LEFT JOIN prepare AS p ON p.order_id = i.order_id \
-             WHERE i.order_id IS NOT NULL AND (p.user_id IS NOT i.user_id \
-                OR p.timetable_id IS NOT i.timetable_id)",
+             WHERE i.order_id IS NOT NULL AND (p.user_id IS DISTINCT FROM i.user_id \
+                OR p.timetable_id IS DISTINCT FROM i.timetable_id)"),
     },
-];
+]
+    };
+}
+
+const SQLITE: &[TableCheck] = checks!(sqlite_hex, sqlite_uuid);
+const POSTGRES: &[TableCheck] = checks!(postgres_hex, postgres_uuid);
 
 const UNPOSTED: &str = "SELECT count(*) FROM prepare JOIN orders ON orders.id = order_id \
     WHERE state = 'prepared' AND orders.status = 'confirmed'";
 
 const UNDECIDED: &str = "SELECT count(*) FROM prepare LEFT JOIN orders ON orders.id = order_id \
-    WHERE state = 'prepared' AND orders.status IS NOT 'confirmed'";
+    WHERE state = 'prepared' AND orders.status IS DISTINCT FROM 'confirmed'";
 
 const UNPUBLISHED: &str = "SELECT count(*) FROM outbox WHERE published_at IS NULL";
 
 /// Checks the tables, and counts what is on its way.
-pub(super) async fn audit(c: &mut SqliteConnection, book: &mut Book) -> Result<(), StoreError> {
+pub(super) async fn audit(c: &mut Snapshot, book: &mut Book) -> Result<(), StoreError> {
+    let checks = match c {
+        Snapshot::Sqlite(_) => SQLITE,
+        Snapshot::Postgres(_) => POSTGRES,
+    };
     for TableCheck {
         rule,
         checked,
         findings,
-    } in CHECKS
+    } in checks
     {
-        let checked = count(c, checked).await?;
+        let checked = c.count(checked).await?;
         book.checked(*rule, checked);
-        let mut rows = sqlx::query(*findings).fetch(&mut *c);
+        let mut rows = c.rows(findings, &[]);
         while let Some(row) = rows.try_next().await? {
-            let finding: String = row.try_get(0)?;
+            let finding: String = row.get(0)?;
             book.found(*rule, || finding);
         }
     }
-    book.waiting.unposted = count(c, UNPOSTED).await?;
-    book.waiting.undecided = count(c, UNDECIDED).await?;
-    book.waiting.unpublished = count(c, UNPUBLISHED).await?;
+    book.waiting.unposted = c.count(UNPOSTED).await?;
+    book.waiting.undecided = c.count(UNDECIDED).await?;
+    book.waiting.unpublished = c.count(UNPUBLISHED).await?;
     Ok(())
-}
-
-/// The number that `sql` selects.
-pub(super) async fn count(c: &mut SqliteConnection, sql: &'static str) -> Result<u64, StoreError> {
-    let count: i64 = sqlx::query_scalar(sql).fetch_one(c).await?;
-    Ok(count.unsigned_abs())
 }

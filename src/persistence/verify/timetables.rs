@@ -4,8 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt as _;
 use serde::Deserialize;
-use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use uuid::Uuid;
 
 use super::capacity::Capacities;
@@ -13,6 +11,7 @@ use super::journal::{self, Chain};
 use super::progress::Progress;
 use super::replay::{HeldSeats, Replay};
 use super::report::{Book, Rule};
+use super::snapshot::{Row, Snapshot, Value};
 use crate::domain::ids::{EntityId, HoldId, OrderId, TimetableId, UserId};
 use crate::domain::money::Money;
 use crate::domain::order::{PricedSeat, PricedSeats};
@@ -31,11 +30,12 @@ const ALL: &str = "SELECT id FROM timetable UNION SELECT timetable_id FROM hold 
 
 /// Audits all timetables. In memory is one of them at a time.
 pub(super) async fn audit(
-    c: &mut SqliteConnection,
+    c: &mut Snapshot,
     book: &mut Book,
     progress: &mut Progress,
 ) -> Result<(), StoreError> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(ALL).fetch_all(&mut *c).await?;
+    let ids = c.all(ALL, &[]).await?;
+    let ids: Vec<Uuid> = ids.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
     let mut capacities = Capacities::default();
     for id in ids.into_iter().map(TimetableId) {
         let capacity = capacities.of(c, id, book).await?;
@@ -60,7 +60,7 @@ pub(super) async fn audit(
 
 /// Reads the journal of a timetable; `None` if it is broken.
 async fn replay(
-    c: &mut SqliteConnection,
+    c: &mut Snapshot,
     id: TimetableId,
     book: &mut Book,
     progress: &mut Progress,
@@ -68,7 +68,7 @@ async fn replay(
     let mut chain = Chain::new(EntityId::from(id));
     let mut replay = Replay::new(id);
     {
-        let mut rows = sqlx::query(journal::OF_TIMETABLE).bind(id.0).fetch(&mut *c);
+        let mut rows = c.rows(journal::OF_TIMETABLE, &[id.0.into()]);
         while let Some(row) = rows.try_next().await? {
             let row = journal::Row::read(&row)?;
             for (_, at, event) in chain.link::<Event>(&row, book) {
@@ -77,12 +77,16 @@ async fn replay(
             progress.tick(1);
         }
     }
-    let stored = sqlx::query_as(
-        "SELECT epoch, activation, seq, shard FROM entity WHERE id = ?1 AND kind = 'timetable'",
-    )
-    .bind(id.0)
-    .fetch_optional(c)
-    .await?;
+    let stored = c
+        .one(
+            "SELECT epoch, activation, seq, shard FROM entity WHERE id = $1 AND kind = 'timetable'",
+            &[id.0.into()],
+        )
+        .await?;
+    let stored = match stored {
+        Some(row) => Some((row.int(0)?, row.int(1)?, row.int(2)?, row.int(3)?)),
+        None => None,
+    };
     chain.end(stored, book);
     Ok(chain.is_whole().then_some(replay))
 }
@@ -119,19 +123,18 @@ struct Rows {
 impl Rows {
     async fn orders(
         &mut self,
-        c: &mut SqliteConnection,
+        c: &mut Snapshot,
         replay: Option<&Replay>,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query(
+        let mut rows = c.rows(
             "SELECT id, user_id, hold_id, payment_id, method, status, subtotal, discount, amount, \
-                    created_at, seats FROM orders WHERE timetable_id = ?1",
-        )
-        .bind(self.id.0)
-        .fetch(c);
+                    created_at, seats FROM orders WHERE timetable_id = $1",
+            &[self.id.0.into()],
+        );
         while let Some(row) = rows.try_next().await? {
-            let id = OrderId(row.try_get(0)?);
-            let seats = seats_of(row.try_get(10)?, &format!("order {id}"), book);
+            let id = OrderId(row.get(0)?);
+            let seats = seats_of(row.get(10)?, &format!("order {id}"), book);
             check_arithmetic(&row, id, &seats, book)?;
             if let Some(replay) = replay {
                 let is_the_same = is_confirmed_order(&row, id, &seats, replay)?;
@@ -139,10 +142,10 @@ impl Rows {
                     format!("order {id} is not the one that the journal confirmed")
                 });
             }
-            if row.try_get::<&str, _>(5)? != "confirmed" {
+            if row.get::<&str>(5)? != "confirmed" {
                 continue;
             }
-            let user = UserId(row.try_get(1)?);
+            let user = UserId(row.get(1)?);
             for priced in &seats {
                 let named = Taken::Ordered(id, user, priced.price);
                 let before = self.taken.insert(priced.seat, named);
@@ -153,7 +156,7 @@ impl Rows {
                     )
                 });
             }
-            let amount = Money(row.try_get(8)?);
+            let amount = Money(row.int(8)?);
             let facts = OrderFacts {
                 user,
                 amount,
@@ -172,20 +175,15 @@ impl Rows {
         Ok(())
     }
 
-    async fn sold_seats(
-        &mut self,
-        c: &mut SqliteConnection,
-        book: &mut Book,
-    ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query(
-            "SELECT seat, order_id, user_id, price FROM sold_seat WHERE timetable_id = ?1",
-        )
-        .bind(self.id.0)
-        .fetch(c);
+    async fn sold_seats(&mut self, c: &mut Snapshot, book: &mut Book) -> Result<(), StoreError> {
+        let mut rows = c.rows(
+            "SELECT seat, order_id, user_id, price FROM sold_seat WHERE timetable_id = $1",
+            &[self.id.0.into()],
+        );
         while let Some(row) = rows.try_next().await? {
-            let seat = SeatIndex(row.try_get(0)?);
-            let order = OrderId(row.try_get(1)?);
-            let sold = Taken::Ordered(order, UserId(row.try_get(2)?), Money(row.try_get(3)?));
+            let seat = SeatIndex(row.seats(0)?);
+            let order = OrderId(row.get(1)?);
+            let sold = Taken::Ordered(order, UserId(row.get(2)?), Money(row.int(3)?));
             let named = self.taken.insert(seat, Taken::Sold);
             book.expect(Rule::SoldSeatHasOrder, named == Some(sold), || {
                 let named = match named {
@@ -244,16 +242,20 @@ impl Rows {
 
     async fn blocked_seats(
         &mut self,
-        c: &mut SqliteConnection,
+        c: &mut Snapshot,
         replay: Option<&Replay>,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let seats: Vec<u32> =
-            sqlx::query_scalar("SELECT seat FROM blocked_seat WHERE timetable_id = ?1")
-                .bind(self.id.0)
-                .fetch_all(c)
-                .await?;
-        let seats: HashSet<SeatIndex> = seats.into_iter().map(SeatIndex).collect();
+        let seats = c
+            .all(
+                "SELECT seat FROM blocked_seat WHERE timetable_id = $1",
+                &[self.id.0.into()],
+            )
+            .await?;
+        let seats: HashSet<SeatIndex> = seats
+            .iter()
+            .map(|row| row.seats(0).map(SeatIndex))
+            .collect::<Result<_, _>>()?;
         for seat in &seats {
             self.take(*seat, Taken::Blocked, book);
         }
@@ -279,26 +281,26 @@ impl Rows {
 
     async fn holds(
         &mut self,
-        c: &mut SqliteConnection,
+        c: &mut Snapshot,
         replay: Option<&Replay>,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, user_id, created_at, expires_at, under_pass, seats FROM hold \
-             WHERE timetable_id = ?1",
-        )
-        .bind(self.id.0)
-        .fetch_all(c)
-        .await?;
+        let rows = c
+            .all(
+                "SELECT id, user_id, created_at, expires_at, under_pass, seats FROM hold \
+             WHERE timetable_id = $1",
+                &[self.id.0.into()],
+            )
+            .await?;
         let mut stored = HashSet::with_capacity(rows.len());
         for row in &rows {
-            let id = HoldId(row.try_get(0)?);
+            let id = HoldId(row.get(0)?);
             let held = HeldSeats {
-                user: UserId(row.try_get(1)?),
-                created_at: Timestamp(row.try_get(2)?),
-                expires_at: Timestamp(row.try_get(3)?),
-                under_pass: row.try_get(4)?,
-                seats: seats_of(row.try_get(5)?, &format!("hold {id}"), book),
+                user: UserId(row.get(1)?),
+                created_at: Timestamp(row.int(2)?),
+                expires_at: Timestamp(row.int(3)?),
+                under_pass: row.get(4)?,
+                seats: seats_of(row.get(5)?, &format!("hold {id}"), book),
             };
             for priced in &held.seats {
                 self.take(priced.seat, Taken::Held(id), book);
@@ -325,16 +327,20 @@ impl Rows {
 
     async fn disowned(
         &self,
-        c: &mut SqliteConnection,
+        c: &mut Snapshot,
         replay: Option<&Replay>,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let stored: Vec<Uuid> =
-            sqlx::query_scalar("SELECT id FROM disowned_order WHERE timetable_id = ?1")
-                .bind(self.id.0)
-                .fetch_all(c)
-                .await?;
-        let stored: HashSet<OrderId> = stored.into_iter().map(OrderId).collect();
+        let stored = c
+            .all(
+                "SELECT id FROM disowned_order WHERE timetable_id = $1",
+                &[self.id.0.into()],
+            )
+            .await?;
+        let stored: HashSet<OrderId> = stored
+            .iter()
+            .map(|row| row.get(0).map(OrderId))
+            .collect::<Result<_, _>>()?;
         for id in stored.iter().filter(|id| self.orders.contains_key(id)) {
             book.found(Rule::OrdersMatchJournal, || {
                 format!("order {id} is disowned too")
@@ -356,33 +362,27 @@ impl Rows {
     }
 
     /// The events of confirmed orders.
-    async fn events(
-        &mut self,
-        c: &mut SqliteConnection,
-        book: &mut Book,
-    ) -> Result<(), StoreError> {
-        let mut rows = sqlx::query(
+    async fn events(&mut self, c: &mut Snapshot, book: &mut Book) -> Result<(), StoreError> {
+        let mut rows = c.rows(
             "SELECT event_seq, payload, published_at IS NOT NULL FROM outbox \
-             WHERE entity = ?1 AND topic = ?2 AND type = 'order.confirmed'",
-        )
-        .bind(self.id.0)
-        .bind(ORDERS_TOPIC)
-        .fetch(c);
+             WHERE entity = $1 AND topic = $2 AND type = 'order.confirmed'",
+            &[self.id.0.into(), Value::Text(ORDERS_TOPIC)],
+        );
         while let Some(row) = rows.try_next().await? {
-            let payload = serde_json::from_str::<OrderConfirmed>(row.try_get(1)?).ok();
+            let payload = serde_json::from_str::<OrderConfirmed>(row.get(1)?).ok();
             let of = payload
                 .as_ref()
                 .and_then(|payload| self.orders.get_mut(&payload.order_id));
             let is_true = match (&payload, of) {
                 (Some(payload), Some(order)) => {
                     order.events += 1;
-                    order.is_published |= row.try_get::<bool, _>(2)?;
+                    order.is_published |= row.get::<bool>(2)?;
                     payload.tells(order)
                 }
                 _ => false,
             };
             if !is_true {
-                let seq: i64 = row.try_get(0)?;
+                let seq = row.int(0)?;
                 book.found(Rule::OrderIsPublished, || {
                     format!(
                         "event {seq} of timetable {} is not of an order as it is",
@@ -399,20 +399,19 @@ impl Rows {
         Ok(())
     }
 
-    async fn tickets(&self, c: &mut SqliteConnection, book: &mut Book) -> Result<(), StoreError> {
-        let mut rows = sqlx::query(
+    async fn tickets(&self, c: &mut Snapshot, book: &mut Book) -> Result<(), StoreError> {
+        let mut rows = c.rows(
             "SELECT orders.id, count(ticket.id) FROM orders \
              LEFT JOIN ticket ON ticket.order_id = orders.id \
-             WHERE orders.timetable_id = ?1 GROUP BY orders.id",
-        )
-        .bind(self.id.0)
-        .fetch(c);
+             WHERE orders.timetable_id = $1 GROUP BY orders.id",
+            &[self.id.0.into()],
+        );
         while let Some(row) = rows.try_next().await? {
-            let id = OrderId(row.try_get(0)?);
+            let id = OrderId(row.get(0)?);
             let Some(order) = self.orders.get(&id) else {
                 continue;
             };
-            let tickets = row.try_get::<i64, _>(1)?.unsigned_abs();
+            let tickets = row.int(1)?.unsigned_abs();
             let wanted = order.seats.len() as u64;
             if order.is_published {
                 book.expect(Rule::PublishedHasTickets, tickets >= wanted, || {
@@ -427,13 +426,12 @@ impl Rows {
 }
 
 fn check_arithmetic(
-    row: &SqliteRow,
+    row: &Row,
     id: OrderId,
     seats: &PricedSeats,
     book: &mut Book,
 ) -> Result<(), StoreError> {
-    let (subtotal, discount, amount): (i64, i64, i64) =
-        (row.try_get(6)?, row.try_get(7)?, row.try_get(8)?);
+    let (subtotal, discount, amount): (i64, i64, i64) = (row.int(6)?, row.int(7)?, row.int(8)?);
     let sum: i128 = seats.iter().map(|priced| i128::from(priced.price.0)).sum();
     let rest = i128::from(subtotal) - i128::from(discount);
     let is_right =
@@ -446,7 +444,7 @@ fn check_arithmetic(
 
 /// Whether the row is the very order that the journal confirmed.
 fn is_confirmed_order(
-    row: &SqliteRow,
+    row: &Row,
     id: OrderId,
     seats: &PricedSeats,
     replay: &Replay,
@@ -454,13 +452,13 @@ fn is_confirmed_order(
     let Some(order) = replay.orders.get(&id) else {
         return Ok(false);
     };
-    Ok(order.user.0 == row.try_get::<Uuid, _>(1)?
-        && order.hold.0 == row.try_get::<Uuid, _>(2)?
-        && order.payment.0 == row.try_get::<Uuid, _>(3)?
-        && order.method.as_str() == row.try_get::<&str, _>(4)?
-        && order.status.as_str() == row.try_get::<&str, _>(5)?
-        && order.discount.0 == row.try_get::<i64, _>(7)?
-        && order.created_at.0 == row.try_get::<i64, _>(9)?
+    Ok(order.user.0 == row.get::<Uuid>(1)?
+        && order.hold.0 == row.get::<Uuid>(2)?
+        && order.payment.0 == row.get::<Uuid>(3)?
+        && order.method.as_str() == row.get::<&str>(4)?
+        && order.status.as_str() == row.get::<&str>(5)?
+        && order.discount.0 == row.int(7)?
+        && order.created_at.0 == row.int(9)?
         && order.seats == *seats)
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Report, audit};
+use super::{Report, Snapshot, audit};
+use crate::config;
 use crate::domain::account::{self, Account, Claimant, KeyClaim, KeyHash};
 use crate::domain::decision::{Machine, step};
 use crate::domain::ids::{
@@ -418,7 +419,9 @@ fn url_of(file: &std::path::Path) -> String {
 }
 
 async fn audit_of(file: &std::path::Path) -> Report {
-    let mut connection = SqliteStore::open_read_only(&url_of(file)).await.unwrap();
+    let mut connection = Snapshot::open(&config::Store::at(url_of(file)))
+        .await
+        .unwrap();
     audit(&mut connection).await.unwrap()
 }
 
