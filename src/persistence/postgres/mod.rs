@@ -33,6 +33,7 @@
 mod accounts;
 mod catalogue;
 mod commit;
+mod dead_letters;
 mod entities;
 mod export;
 pub mod lease;

@@ -6,11 +6,12 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::dead_letters::insert_dead_letter;
 use super::{Link, PostgresStore};
 use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::store::outbox::{Envelope, NewTicket, Place};
+use crate::persistence::store::outbox::{Asked, Backlog, Envelope, NewTicket, Place};
 
 impl PostgresStore {
     pub(crate) async fn unpublished(
@@ -25,8 +26,8 @@ impl PostgresStore {
         self.read(move |c| {
             Box::pin(async move {
                 let rows = c.sql(
-                    "SELECT entity, topic, event_seq, event_id, type, version, at, payload \
-                     FROM outbox \
+                    "SELECT entity, topic, event_seq, event_id, type, version, at, payload, \
+                       trace FROM outbox \
                      WHERE published_at IS NULL AND (entity, topic, event_seq) > ($2, $3, $4) \
                        AND ($5::smallint[] IS NULL OR shard = ANY($5)) \
                      ORDER BY entity, topic, event_seq LIMIT $1",
@@ -45,12 +46,43 @@ impl PostgresStore {
         .await
     }
 
-    pub(crate) async fn outbox_lag(&self) -> Result<u64, StoreError> {
+    pub(crate) async fn published(&self, places: &[Place]) -> Result<Vec<Place>, StoreError> {
+        let entities: Vec<Uuid> = places.iter().map(|p| p.0).collect();
+        let topics: Vec<String> = places.iter().map(|p| p.1.clone()).collect();
+        let numbers: Vec<i64> = places.iter().map(|p| p.2.cast_signed()).collect();
+        self.read(move |c| {
+            Box::pin(async move {
+                let rows = c.sql(
+                    "SELECT o.entity, o.topic, o.event_seq \
+                     FROM unnest($1::uuid[], $2::text[], $3::bigint[]) \
+                       AS n (entity, topic, event_seq) \
+                     JOIN outbox AS o ON o.entity = n.entity AND o.topic = n.topic \
+                      AND o.event_seq = n.event_seq \
+                     WHERE o.published_at IS NOT NULL",
+                );
+                let rows = rows.bind(entities).bind(topics).bind(numbers);
+                rows.fetch_all(c.on())
+                    .await?
+                    .iter()
+                    .map(|row| {
+                        let number = row.try_get::<i64, _>(2)?.cast_unsigned();
+                        Ok((row.try_get(0)?, row.try_get(1)?, number))
+                    })
+                    .collect()
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read(|c| {
             Box::pin(async move {
-                let count = c.sql("SELECT count(*) FROM outbox WHERE published_at IS NULL");
-                let count: i64 = count.fetch_one(c.on()).await?.try_get(0)?;
-                Ok(count.cast_unsigned())
+                let row = c.sql("SELECT count(*), min(at) FROM outbox WHERE published_at IS NULL");
+                let row = row.fetch_one(c.on()).await?;
+                Ok(Backlog {
+                    events: row.try_get::<i64, _>(0)?.cast_unsigned(),
+                    oldest: row.try_get::<Option<i64>, _>(1)?.map(Timestamp),
+                })
             })
         })
         .await
@@ -88,26 +120,32 @@ impl PostgresStore {
     pub(crate) async fn issue_tickets(
         &self,
         consumer: &'static str,
-        events: Vec<(Envelope, Vec<NewTicket>)>,
+        events: Vec<(Envelope, Asked)>,
         kid: String,
         now: Timestamp,
     ) -> Result<Vec<bool>, StoreError> {
         self.transaction(move |c| {
             Box::pin(async move {
                 let mut marks = marks(c, consumer, &events).await?;
-                let mut tickets = Vec::new();
+                let (mut tickets, mut dead) = (Vec::new(), Vec::new());
                 let mut taken = Vec::with_capacity(events.len());
-                for (event, wanted) in &events {
+                for (event, asked) in &events {
                     let mark = marks
                         .entry((event.entity, event.topic.clone()))
                         .or_default();
                     taken.push(event.event_seq <= *mark + 1);
                     if event.event_seq == *mark + 1 {
                         *mark += 1;
-                        tickets.extend(wanted);
+                        match asked {
+                            Asked::Tickets(wanted) => tickets.extend(wanted),
+                            Asked::Dead(letter) => dead.push(letter),
+                        }
                     }
                 }
                 insert_tickets(c, &tickets, &kid, now).await?;
+                for letter in dead {
+                    insert_dead_letter(c, consumer, letter, now).await?;
+                }
                 save_marks(c, consumer, &marks).await?;
                 Ok(taken)
             })
@@ -123,7 +161,7 @@ type Marks = HashMap<(Uuid, String), u64>;
 async fn marks(
     c: &mut Link,
     consumer: &str,
-    events: &[(Envelope, Vec<NewTicket>)],
+    events: &[(Envelope, Asked)],
 ) -> Result<Marks, StoreError> {
     let mut keys: Vec<(Uuid, &str)> = events
         .iter()
@@ -163,7 +201,7 @@ async fn marks(
         .collect()
 }
 
-async fn insert_tickets(
+pub(super) async fn insert_tickets(
     c: &mut Link,
     tickets: &[&NewTicket],
     kid: &str,
@@ -229,5 +267,6 @@ fn envelope(row: &PgRow) -> Result<Envelope, StoreError> {
             .map_err(|_| StoreError::Unreadable(format!("event version {version}")))?,
         at: Timestamp(row.try_get(6)?),
         payload: row.try_get(7)?,
+        trace: row.try_get(8)?,
     })
 }

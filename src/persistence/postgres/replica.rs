@@ -63,7 +63,7 @@ impl PostgresStore {
             + 'static,
     {
         if let Some(replica) = &self.replica {
-            match self.from_replica(replica, work.clone()).await {
+            match self.ask_replica(replica, work.clone()).await {
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) => tracing::debug!("the replica is behind, the primary answers"),
                 Err(error) => {
@@ -74,7 +74,7 @@ impl PostgresStore {
         self.load(work).await
     }
 
-    async fn from_replica<T, F>(&self, replica: &Replica, work: F) -> Result<Option<T>, StoreError>
+    async fn ask_replica<T, F>(&self, replica: &Replica, work: F) -> Result<Option<T>, StoreError>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Link) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,

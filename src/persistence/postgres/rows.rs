@@ -62,6 +62,7 @@ struct Outbox<'a> {
     versions: Vec<i32>,
     times: Vec<i64>,
     payloads: Vec<&'a str>,
+    traces: Vec<Option<&'a str>>,
 }
 
 const JOURNAL: &str = "INSERT INTO journal \
@@ -70,9 +71,9 @@ const JOURNAL: &str = "INSERT INTO journal \
        $6::integer[], $7::bigint[], $8::bytea[])";
 
 const OUTBOX: &str = "INSERT INTO outbox \
-       (entity, shard, topic, event_seq, event_id, type, version, at, payload) \
+       (entity, shard, topic, event_seq, event_id, type, version, at, payload, trace) \
      SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::bigint[], $5::uuid[], \
-       $6::text[], $7::integer[], $8::bigint[], $9::text[])";
+       $6::text[], $7::integer[], $8::bigint[], $9::text[], $10::text[])";
 
 impl<'a> History<'a> {
     pub(super) fn add(&mut self, c: &'a Contribution) {
@@ -93,6 +94,7 @@ impl<'a> History<'a> {
             outbox.versions.push(i32::from(row.version));
             outbox.times.push(row.at.0);
             outbox.payloads.push(&row.payload);
+            outbox.traces.push(row.trace.as_deref());
         }
     }
 
@@ -123,6 +125,7 @@ impl<'a> History<'a> {
             .bind(outbox.versions)
             .bind(outbox.times)
             .bind(outbox.payloads)
+            .bind(outbox.traces)
             .execute(c.on())
             .await?;
         Ok(())
