@@ -29,6 +29,9 @@ use crate::telemetry;
 /// How often the lease is renewed.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 
+/// How long after the end of another node's lease it is looked at again.
+const LEASE_OVER_MS: u64 = 5;
+
 /// How soon a failed renewal is tried again.
 const BEAT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -207,7 +210,7 @@ impl Pulse {
     async fn run(mut self) {
         loop {
             let pause = match self.beat().await {
-                Ok(()) => BEAT_EVERY,
+                Ok(()) => self.until_next(),
                 Err(StoreError::Unreadable(why)) => {
                     tracing::error!(why, "this server has been replaced; ending");
                     std::process::exit(75);
@@ -225,6 +228,16 @@ impl Pulse {
                 return;
             }
         }
+    }
+
+    /// The next beat is not later than the end of another node's lease, as it was
+    /// seen: a frozen one is found out at once.
+    fn until_next(&self) -> Duration {
+        let seen = self.shared.seen.borrow();
+        let living = seen.iter().flat_map(|seen| seen.view.live());
+        let ends = living.map(|member| member.lease_left.0.unsigned_abs() + LEASE_OVER_MS);
+        let first = ends.min().map(Duration::from_millis);
+        first.map_or(BEAT_EVERY, |first| first.min(BEAT_EVERY))
     }
 
     async fn beat(&mut self) -> Result<(), StoreError> {
@@ -319,7 +332,6 @@ impl Hands {
                     lost.insert(shard);
                 }
                 Shard::Elsewhere { epoch, .. } if epoch > assigned.epoch => continue,
-                Shard::Elsewhere { epoch, .. } if is_mine && epoch == assigned.epoch => continue,
                 Shard::Elsewhere { .. } => {}
             }
             if is_mine {
@@ -490,14 +502,15 @@ impl Hands {
         }
     }
 
-    /// Returns once nothing of `shards` waits to be decided or written.
+    /// Returns once nothing of `shards` waits to be decided or written, and no
+    /// order is open there: that is in memory alone.
     async fn flush(&self, shards: &ShardSet) {
         loop {
-            while self.node.waiting(shards) > 0 {
+            while self.node.waiting(shards) > 0 || self.node.open_orders.any(shards) {
                 tokio::time::sleep(FLUSH_PAUSE).await;
             }
             self.node.lanes.settled_shards(shards).await;
-            if self.node.waiting(shards) == 0 {
+            if self.node.waiting(shards) == 0 && !self.node.open_orders.any(shards) {
                 return;
             }
         }

@@ -284,7 +284,7 @@ impl<M: host::Hosted> Handle<M> {
     }
 
     async fn run(&self, id: Uuid, command: M::Command, door: Door) -> Result<Outcome<M>, AskError> {
-        if self.is_here(id) {
+        if self.route.takes(shard_of(id), door) {
             return self.run_here(id, command, door).await;
         }
         // Boxed: its state is large, and this is not the hot path.

@@ -97,6 +97,33 @@ impl HoldIndex {
     }
 }
 
+/// The timetables on which orders wait for their money.
+#[derive(Debug, Default)]
+pub struct OpenOrders(DashMap<TimetableId, usize, foldhash::fast::RandomState>);
+
+impl OpenOrders {
+    /// A timetable has so many now.
+    pub fn set(&self, timetable: TimetableId, open: usize) {
+        if open == 0 {
+            self.0.remove(&timetable);
+        } else {
+            self.0.insert(timetable, open);
+        }
+    }
+
+    /// Whether there are any in `shards`.
+    #[must_use]
+    pub fn any(&self, shards: &ShardSet) -> bool {
+        let mut timetables = self.0.iter();
+        timetables.any(|open| shards.contains(shard_of(open.key().0)))
+    }
+
+    fn forget(&self, shards: &ShardSet) {
+        self.0
+            .retain(|timetable, _| !shards.contains(shard_of(timetable.0)));
+    }
+}
+
 /// One server.
 #[derive(Debug)]
 pub struct Node {
@@ -124,6 +151,8 @@ pub struct Node {
     pub boards: Boards,
     /// Where live holds are.
     pub holds: HoldIndex,
+    /// Where orders are under way.
+    pub open_orders: OpenOrders,
     /// The timetables.
     pub timetables: Handle<Timetable>,
     /// The accounts.
@@ -169,6 +198,7 @@ impl Node {
 
     fn forget(&self, shards: &ShardSet) {
         self.holds.forget(shards);
+        self.open_orders.forget(shards);
         self.boards.cool(shards);
     }
 

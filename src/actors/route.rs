@@ -247,6 +247,14 @@ impl Route {
         self.shared.ownership.is_here(shard)
     }
 
+    /// Whether a command that comes by `door` runs here: while a shard is handed
+    /// over, what was begun on it goes on to its end.
+    #[must_use]
+    pub fn takes(&self, shard: ShardId, door: Door) -> bool {
+        let ownership = &self.shared.ownership;
+        ownership.is_here(shard) || (door == Door::Continuation && ownership.epoch(shard).is_some())
+    }
+
     /// The way to the other nodes, if there can be any.
     #[must_use]
     pub fn peers(&self) -> Option<&Peers> {

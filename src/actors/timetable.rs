@@ -74,6 +74,7 @@ impl Hosted for Timetable {
         for hold in shell.machine.holds() {
             node.holds.insert(hold.id, hold.user, id);
         }
+        node.open_orders.set(id, shell.machine.open_orders());
         let epoch = shell.epoch();
         let machine = &mut shell.machine;
         drop(machine.take_changes());
@@ -87,13 +88,17 @@ impl Hosted for Timetable {
             match event {
                 Event::Held { hold, user, .. } => node.holds.insert(*hold, *user, id),
                 Event::HoldEnded { hold, user, .. } => node.holds.remove(*hold, *user),
-                Event::OrderConfirmed { order } => node.holds.remove(order.hold, order.user),
+                Event::OrderConfirmed { order } => {
+                    node.holds.remove(order.hold, order.user);
+                    node.open_orders.set(id, self.open_orders());
+                }
+                Event::OrderOpened { .. } | Event::OrderAborted { .. } => {
+                    node.open_orders.set(id, self.open_orders());
+                }
                 Event::SeatsAdded { .. }
                 | Event::SeatsDropped { .. }
                 | Event::HoldProlonged { .. }
                 | Event::SeatsCooled { .. }
-                | Event::OrderOpened { .. }
-                | Event::OrderAborted { .. }
                 | Event::OrderDisowned { .. }
                 | Event::SeatsBlocked { .. }
                 | Event::SeatsUnblocked { .. } => {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
-use crate::actors::board::{Board, MapCopy, SeatCounts};
+use crate::actors::board::{Board, SeatCounts};
 use crate::actors::ownership::Shard;
 use crate::catalogue::{Performance, Timetable};
 use crate::clock::monotonic;
@@ -19,6 +19,11 @@ use crate::http::tokens::Identity;
 
 /// How old the seat map of another node's timetable may be.
 const COPY_AGE_MAX: Duration = Duration::from_millis(100);
+
+/// How long a reader waits for a timetable that is on its way to another node,
+/// and how often it looks.
+const MOVING_MAX: Duration = Duration::from_secs(1);
+const MOVING_PAUSE: Duration = Duration::from_millis(20);
 
 /// A timetable as the public may know it.
 #[derive(Clone, Debug)]
@@ -237,22 +242,32 @@ impl App {
         // One copy at a time; who waited for it has it.
         let _one = board.copying.lock().await;
         let mut since = board.is_copied().then(|| *board.versions().borrow());
+        let begun = monotonic();
         while !board.is_fresh_copy(COPY_AGE_MAX) {
             let shard = shard_of(plan.timetable_id.0);
-            let Shard::Elsewhere {
-                owner: Some(owner), ..
-            } = self.node.ownership.state(shard)
-            else {
-                return Err(Problem::store_unavailable());
-            };
-            let asked_at = monotonic();
             let question = (plan.timetable_id, since.unwrap_or(0));
-            let copy: MapCopy = peers
-                .query(&owner.address, "/internal/seats", &question)
-                .await
-                .map_err(|error| Problem::store_unavailable().caused_by(error.to_string()))?;
-            if !board.mirror(question.1, copy, asked_at) {
-                since = None;
+            let asked_at = monotonic();
+            let copy = match self.node.ownership.state(shard) {
+                Shard::Elsewhere {
+                    owner: Some(owner), ..
+                } => {
+                    let asked = peers.query(&owner.address, "/internal/seats", &question);
+                    asked.await.map_err(|error| error.to_string())
+                }
+                // It has come here meanwhile.
+                Shard::Ours { .. } => return self.load_board(plan).await,
+                Shard::Elsewhere { owner: None, .. } | Shard::HandingOver { .. } => {
+                    Err("its shard is on its way".to_owned())
+                }
+            };
+            match copy {
+                Ok(copy) => {
+                    if !board.mirror(question.1, copy, asked_at) {
+                        since = None;
+                    }
+                }
+                Err(_) if begun.elapsed() < MOVING_MAX => tokio::time::sleep(MOVING_PAUSE).await,
+                Err(cause) => return Err(Problem::store_unavailable().caused_by(cause)),
             }
         }
         Ok(Arc::clone(&board))

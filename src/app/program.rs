@@ -68,6 +68,8 @@ pub async fn migrate(config: Config) -> Result<(), StartError> {
 pub async fn create_admin(config: Config, email: &str, password: &str) -> Result<(), StartError> {
     let app = App::open(config).await?;
     let made = ensure_admin(&app, email, password).await;
+    // In a cluster it was a node for a moment.
+    app.leave().await;
     app.shutdown().await;
     made
 }

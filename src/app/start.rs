@@ -17,7 +17,7 @@ use crate::actors::directory::{Directory, Supervisor};
 use crate::actors::keeper::Parts;
 use crate::actors::lanes::{self, Lanes};
 use crate::actors::loader::{AccountLoader, read_accounts};
-use crate::actors::node::{HoldIndex, Node, Options};
+use crate::actors::node::{HoldIndex, Node, OpenOrders, Options};
 use crate::actors::ownership::Ownership;
 use crate::actors::route::{Peers, Route};
 use crate::catalogue::Catalogue;
@@ -204,6 +204,7 @@ pub(super) async fn node(
         },
         boards: Boards::default(),
         holds: HoldIndex::default(),
+        open_orders: OpenOrders::default(),
         timetables: Handle::new(Arc::clone(&timetables), route.clone()),
         accounts: Handle::new(Arc::clone(&accounts), route),
         account_loader,

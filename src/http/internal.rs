@@ -78,7 +78,7 @@ fn router(app: Arc<App>) -> Router {
 async fn ask(State(internal): State<Arc<Internal>>, Signed(ask): Signed<Ask>) -> Response {
     let node = &internal.app.node;
     let ownership = &node.ownership;
-    let is_ours = ownership.is_here(ask.shard)
+    let is_ours = node.route.takes(ask.shard, ask.door)
         && shard_of(ask.id) == ask.shard
         // Who knows of a later epoch than ours knows that we have lost it.
         && ownership.epoch(ask.shard).is_some_and(|epoch| epoch >= ask.epoch);

@@ -26,10 +26,10 @@ pub use command::{
 use super::best_available::FreeSeats;
 use super::decision::{Decision, Events, Machine};
 use super::ids::{HoldId, OrderId, Seq, UserId};
-use super::order::{Order, PricedSeats};
+use super::order::{Method, Order, PricedSeats};
 use super::plan::{GradeIndex, Plan};
 use super::seat::{SeatIndex, SeatStatus, Seats};
-use super::time::Timestamp;
+use super::time::{Millis, Timestamp};
 
 use orders::Orders;
 
@@ -41,6 +41,12 @@ pub const ENDED_HOLDS_MAX: usize = 8_192;
 
 /// How many orders may be unfinished at once; further ones are shed.
 pub const OPEN_ORDERS_MAX: usize = 4_096;
+
+/// How long an order that is paid from the wallet may be open: a saga is over
+/// long before, unless the node that ran it is gone, or the store is. One that
+/// comes later finds its order closed, and gives the money back. (A card has all
+/// the time that its payment has.)
+pub const OPEN_FOR_MAX: Millis = Millis::from_secs(30);
 
 /// How many holds are ended by one decision, so that a thousand holds that end
 /// in the same instant don't make one giant write.
@@ -165,6 +171,8 @@ pub struct Timetable {
     /// Orders whose money is on its way. Volatile: recovery presumes them
     /// aborted.
     open: Map<OrderId, Order>,
+    /// Since when each of them that is paid from the wallet is open.
+    open_since: BTreeSet<(Timestamp, OrderId)>,
     confirmed: Orders,
     /// Orders that were asked about and that nobody knew: they can't be opened
     /// any more.
@@ -195,6 +203,7 @@ impl Timetable {
             ended_order: VecDeque::new(),
             users: Map::default(),
             open: Map::default(),
+            open_since: BTreeSet::new(),
             confirmed: Orders::default(),
             aborted: HashSet::default(),
             unsettled: VecDeque::new(),
@@ -369,6 +378,7 @@ impl Timetable {
 
     fn apply_confirmed(&mut self, seq: Seq, order: &Arc<Order>) {
         self.open.remove(&order.id);
+        self.open_since.remove(&(order.created_at, order.id));
         if let Some(hold) = self.holds.remove(&order.hold) {
             self.deadlines.remove(&(hold.expires_at, hold.id));
         }
@@ -435,12 +445,16 @@ impl Timetable {
             self.deadlines.remove(&(hold.expires_at, hold.id));
         }
         self.open.insert(order.id, order.clone());
+        if order.method == Method::Wallet {
+            self.open_since.insert((order.created_at, order.id));
+        }
     }
 
     fn apply_unpinned(&mut self, order: OrderId) {
         let Some(order) = self.open.remove(&order) else {
             return;
         };
+        self.open_since.remove(&(order.created_at, order.id));
         if let Some(hold) = self.holds.get_mut(&order.hold) {
             hold.order = None;
             self.deadlines.insert((hold.expires_at, hold.id));
@@ -482,7 +496,13 @@ impl Machine for Timetable {
             .copied()
             .collect();
         let freed = (!freed.is_empty()).then_some(Event::SeatsCooled { seats: freed });
-        ended.chain(freed).collect()
+        let abandoned = self
+            .open_since
+            .iter()
+            .take_while(|(since, _)| since.plus(OPEN_FOR_MAX) <= now)
+            .take(DUE_MAX)
+            .flat_map(|(_, order)| self.abort(now, *order).events);
+        ended.chain(freed).chain(abandoned).collect()
     }
 
     fn decide(&self, now: Timestamp, command: Command) -> Result<Decision<Event, Reply>, Refusal> {
@@ -594,10 +614,9 @@ impl Machine for Timetable {
     fn next_deadline(&self) -> Option<Timestamp> {
         let hold = self.deadlines.first().map(|(at, _)| *at);
         let cooled = self.cooling.first().map(|(at, _)| *at);
-        match (hold, cooled) {
-            (Some(hold), Some(cooled)) => Some(hold.min(cooled)),
-            (hold, cooled) => hold.or(cooled),
-        }
+        let open = self.open_since.first();
+        let abandoned = open.map(|(since, _)| since.plus(OPEN_FOR_MAX));
+        [hold, cooled, abandoned].into_iter().flatten().min()
     }
 }
 

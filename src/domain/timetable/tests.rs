@@ -129,6 +129,17 @@ impl Sale {
     }
 
     fn open(&mut self, now: Timestamp, n: u128, hold: u128, by: u128) -> Result<Reply, Refusal> {
+        self.open_by(Method::Wallet, now, n, hold, by)
+    }
+
+    fn open_by(
+        &mut self,
+        method: Method,
+        now: Timestamp,
+        n: u128,
+        hold: u128,
+        by: u128,
+    ) -> Result<Reply, Refusal> {
         let payment = PaymentId(id(5));
         let (order, hold) = (order_id(n), hold_id(hold));
         self.run(
@@ -138,7 +149,7 @@ impl Sale {
                 payment,
                 hold,
                 user: user(by),
-                method: crate::domain::order::Method::Wallet,
+                method,
             },
         )
     }
@@ -278,14 +289,14 @@ fn release_jitter_keeps_expired_seats_back_for_a_part_of_it_but_never_released_o
 fn a_hold_that_is_being_paid_for_does_not_lapse_and_comes_back_with_a_grace_once() {
     let mut sale = Sale::new(plan());
     sale.hold(1, 1, &["A-1-1"]).unwrap();
-    sale.open(NOW, 1, 1, 1).unwrap();
+    sale.open_by(Method::Card, NOW, 1, 1, 1).unwrap();
     let late = NOW.plus(TTL).plus(Millis(1));
     assert_eq!(sale.timetable.next_deadline(), None);
     sale.run(late, Command::Abort { order: order_id(1) })
         .unwrap();
     let hold = sale.timetable.hold(hold_id(1)).unwrap();
     assert_eq!(hold.expires_at, late.plus(Millis::from_secs(60)));
-    sale.open(late, 2, 1, 1).unwrap();
+    sale.open_by(Method::Card, late, 2, 1, 1).unwrap();
     let later = late.plus(Millis::from_secs(61));
     sale.run(later, Command::Abort { order: order_id(2) })
         .unwrap();
@@ -357,6 +368,29 @@ fn an_unknown_order_is_aborted_for_ever() {
         sale.run(NOW, Command::Sell { order: order_id(1) }),
         Err(Refusal::OrderNotOpen)
     );
+}
+
+#[test]
+fn an_order_whose_saga_is_gone_gives_its_hold_back() {
+    let mut sale = Sale::new(plan());
+    sale.hold(1, 1, &["A-1-1"]).unwrap();
+    sale.open(NOW, 1, 1, 1).unwrap();
+    let abandoned = NOW.plus(OPEN_FOR_MAX);
+    assert_eq!(sale.timetable.next_deadline(), Some(abandoned));
+    let resolve = || Command::Resolve { order: order_id(1) };
+    let before = abandoned.plus(Millis(-1));
+    assert_eq!(
+        sale.run(before, resolve()),
+        Ok(Reply::Resolved(Resolution::Undecided))
+    );
+    assert_eq!(
+        sale.run(abandoned, resolve()),
+        Ok(Reply::Resolved(Resolution::Aborted))
+    );
+    let sell = Command::Sell { order: order_id(1) };
+    assert_eq!(sale.run(abandoned, sell), Err(Refusal::OrderNotOpen));
+    let again = sale.open(abandoned, 2, 1, 1);
+    assert!(again.is_ok(), "the hold is its user's still: {again:?}");
 }
 
 #[test]
@@ -726,7 +760,11 @@ proptest! {
                 let due = run.sale.history[events..].iter();
                 let is_due = |event: &Event| matches!(
                     event,
-                    Event::HoldEnded { end: HoldEnd::Expired, .. } | Event::SeatsCooled { .. }
+                    Event::HoldEnded { end: HoldEnd::Expired, .. }
+                        | Event::SeatsCooled { .. }
+                        // Of an order whose saga is gone.
+                        | Event::OrderAborted { .. }
+                        | Event::HoldProlonged { .. }
                 );
                 prop_assert!(due.clone().all(|(_, event)| is_due(event)));
                 if due.count() == 0 {

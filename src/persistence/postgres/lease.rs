@@ -428,7 +428,8 @@ async fn take(
     .await?;
     if claim.ground == Ground::Expired {
         let expired = sqlx::query(
-            "SELECT 1 FROM node WHERE id = $1 AND incarnation = $2 \
+            // A later life of the node, if there is one, must be over too.
+            "SELECT 1 FROM node WHERE id = $1 AND incarnation >= $2 \
              AND lease_until < clock_timestamp() FOR UPDATE",
         )
         .bind(owner)
