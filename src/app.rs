@@ -139,9 +139,20 @@ impl App {
         let tickets = start::ticket_signer(&store, &clock).await?;
         let outbox = Arc::new(Notify::new());
         let name = start::name(&config.node)?;
-        let title = start::Title::take(&config, &clock, &store, &keys, &name).await?;
-        let (node, supervisor, loading) =
-            start::node(&config, &clock, &store, &catalogue, &outbox, (name, &title)).await?;
+        let checkpoints = start::checkpoints(&config.redis)?;
+        let kept = checkpoints.as_ref();
+        let title = start::Title::take(&config, &clock, &store, &keys, &name, kept).await?;
+        let named = (name, &title);
+        let (node, supervisor, loading) = start::node(
+            &config,
+            &clock,
+            &store,
+            &catalogue,
+            &outbox,
+            checkpoints,
+            named,
+        )
+        .await?;
         let bus = bus::Options {
             store: store.clone(),
             clock: clock.clone(),
@@ -240,6 +251,15 @@ impl App {
             task.abort();
         }
         self.store.close().await;
+    }
+
+    /// What is done in another way than it should be, though all of it is done.
+    #[must_use]
+    pub fn degradations(&self) -> Vec<String> {
+        let checkpoints = self.node.lanes.checkpoints();
+        let lost = checkpoints.filter(|(_, health)| health.usable().is_none());
+        let lost = lost.map(|_| "no checkpoints: holds wait for the store".to_owned());
+        lost.into_iter().collect()
     }
 
     /// What can't be done now; empty if everything can.

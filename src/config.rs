@@ -14,6 +14,8 @@ use std::time::Duration;
 use config::{FileFormat, Source as _, Value, ValueKind};
 use serde::Deserialize;
 
+use crate::domain::decision::Tier;
+
 #[path = "config_rules.rs"]
 mod rules;
 use rules::RULES;
@@ -39,6 +41,7 @@ pub struct Config {
     pub node: Node,
     pub store: Store,
     pub kafka: Kafka,
+    pub redis: Redis,
     pub durability: Durability,
     pub auth: Auth,
     pub wallet: Wallet,
@@ -170,17 +173,39 @@ pub struct Kafka {
     pub replication: u32,
 }
 
+/// `[redis]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Redis {
+    /// May carry a password.
+    pub url: Secret,
+    pub prefix: String,
+}
+
+impl Redis {
+    /// The addresses in `url`: none, one, or those of a cluster.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        let urls = self.url.expose().split(',').map(str::trim);
+        urls.filter(|url| !url.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
 /// `[durability]`
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]
 pub struct Durability {
-    pub holds: Tier,
+    pub holds: Holds,
 }
 
-/// When a change is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize)]
+/// When a hold is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Tier {
+pub enum Holds {
+    /// As suits the stores.
+    Auto,
     /// At once.
     Memory,
     /// After the checkpoint, or the commit if that comes first.
@@ -467,6 +492,13 @@ impl Config {
                 allowed: "0 or 1 on SQLite, which has one writer",
             });
         }
+        if self.durability.holds == Holds::Memory && self.store.is_server() {
+            return Err(ConfigError::Together {
+                key: "durability.holds",
+                value: "\"memory\"".to_owned(),
+                allowed: "auto, checkpoint or database where several nodes may share the store",
+            });
+        }
         self.check_server()?;
         Ok(())
     }
@@ -498,6 +530,18 @@ impl Config {
             return together("auth.secret", "…", allowed);
         }
         Ok(())
+    }
+
+    /// How durable a hold is when it is acknowledged.
+    #[must_use]
+    pub fn holds_tier(&self) -> Tier {
+        match self.durability.holds {
+            Holds::Auto if !self.store.is_server() => Tier::Memory,
+            Holds::Auto if self.redis.url.is_empty() => Tier::Database,
+            Holds::Auto | Holds::Checkpoint => Tier::Checkpoint,
+            Holds::Memory => Tier::Memory,
+            Holds::Database => Tier::Database,
+        }
     }
 
     /// What is allowed but unwise.

@@ -20,6 +20,10 @@ pub(super) enum Rule {
         is_allowed: fn(&str) -> bool,
     },
     Secret,
+    SecretText {
+        allowed: &'static str,
+        is_allowed: fn(&str) -> bool,
+    },
     Secrets,
 }
 
@@ -122,8 +126,22 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("kafka.partitions", from_to(1, 1_000)),
     ("kafka.replication", from_to(0, 16)),
     (
+        "redis.url",
+        Rule::SecretText {
+            allowed: "redis://HOST:PORT, several with commas for a cluster, or nothing",
+            is_allowed: is_redis_url,
+        },
+    ),
+    (
+        "redis.prefix",
+        Rule::Text {
+            allowed: "1 to 32 of a-z, 0-9, - and _",
+            is_allowed: is_prefix,
+        },
+    ),
+    (
         "durability.holds",
-        Rule::OneOf(&["memory", "checkpoint", "database"]),
+        Rule::OneOf(&["auto", "memory", "checkpoint", "database"]),
     ),
     ("auth.secret", Rule::Secret),
     ("auth.previous_secrets", Rule::Secrets),
@@ -190,6 +208,20 @@ fn is_topic_prefix(text: &str) -> bool {
     text.len() <= 100 && text.chars().all(allowed)
 }
 
+fn is_redis_url(text: &str) -> bool {
+    let mut urls = text.split(',').map(str::trim);
+    text.is_empty()
+        || urls.all(|url| {
+            let rest = url.strip_prefix("redis://");
+            rest.is_some_and(|rest| is_address(rest.rsplit('@').next().unwrap_or_default()))
+        })
+}
+
+fn is_prefix(text: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+    (1..=32).contains(&text.len()) && text.chars().all(is_allowed)
+}
+
 fn is_filter(text: &str) -> bool {
     text.parse::<tracing_subscriber::EnvFilter>().is_ok()
 }
@@ -215,7 +247,7 @@ impl Rule {
             Self::OneOf(names) => text_of(value)
                 .filter(|text| names.contains(text))
                 .map(owned),
-            Self::Text { is_allowed, .. } => {
+            Self::Text { is_allowed, .. } | Self::SecretText { is_allowed, .. } => {
                 text_of(value).filter(|text| is_allowed(text)).map(owned)
             }
             Self::Texts { is_allowed, .. } => list_of(value, is_allowed),
@@ -230,7 +262,7 @@ impl Rule {
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Boolean => "true or false".to_owned(),
             Self::OneOf(names) => names.join(", "),
-            Self::Text { allowed, .. } => (*allowed).to_owned(),
+            Self::Text { allowed, .. } | Self::SecretText { allowed, .. } => (*allowed).to_owned(),
             Self::Texts { allowed, .. } => format!("a list of {allowed}"),
             Self::Secret => "a text".to_owned(),
             Self::Secrets => "a list of texts".to_owned(),
@@ -238,7 +270,7 @@ impl Rule {
     }
 
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self, Self::Secret | Self::Secrets)
+        matches!(self, Self::Secret | Self::SecretText { .. } | Self::Secrets)
     }
 }
 

@@ -27,7 +27,7 @@ fn the_compiled_in_defaults_have_exactly_the_known_keys() {
     let config = Config::default();
     assert_eq!(config.http.listen, "127.0.0.1:8080");
     assert_eq!(config.store.url, "sqlite://data/onsale.db");
-    assert_eq!(config.durability.holds, Tier::Memory);
+    assert_eq!(config.holds_tier(), Tier::Memory);
     assert_eq!(config.actors.permits_max, 4096);
 }
 
@@ -90,7 +90,7 @@ fn a_bad_value_stops_the_start_with_its_key_its_value_and_what_is_allowed() {
     );
     assert_eq!(
         line("[durability]\nholds = \"maybe\"", &[]),
-        "durability.holds = \"maybe\": allowed is memory, checkpoint, database (set by my.toml)"
+        "durability.holds = \"maybe\": allowed is auto, memory, checkpoint, database (set by my.toml)"
     );
     for (key, value) in [
         ("ONSALE_HTTP__LISTEN", "8080"),
@@ -178,4 +178,40 @@ fn postgres_asks_for_a_secret_and_pgbouncer_for_a_way_past_it() {
         assert!(line("", &[only_there]).ends_with("on SQLite"));
     }
     assert!(line("", &[("ONSALE_STORE__URL", "mysql://localhost/x")]).contains("postgres://"));
+}
+
+#[test]
+fn holds_are_as_durable_as_suits_the_stores_and_never_in_memory_alone_where_nodes_share_one() {
+    let tier = |file: &str| {
+        let (config, _) = Config::assemble(Some(("my.toml", file)), std::iter::empty()).unwrap();
+        config.holds_tier()
+    };
+    let redis = "[redis]\nurl = \"redis://127.0.0.1:6379\"\n";
+    let secret = "01234567890123456789012345678901";
+    let postgres = format!(
+        "[auth]\nsecret = \"{secret}\"\n[store]\nurl = \"postgres://localhost:5432/onsale\"\n"
+    );
+    assert_eq!(tier(""), Tier::Memory);
+    assert_eq!(tier(redis), Tier::Memory);
+    assert_eq!(
+        tier(&format!("{redis}[durability]\nholds = \"checkpoint\"")),
+        Tier::Checkpoint
+    );
+    assert_eq!(tier(&postgres), Tier::Database);
+    assert_eq!(tier(&format!("{postgres}{redis}")), Tier::Checkpoint);
+    let memory = format!("{postgres}[durability]\nholds = \"memory\"");
+    assert!(line(&memory, &[]).starts_with("durability.holds = \"memory\": allowed is auto"));
+}
+
+#[test]
+fn a_redis_address_is_checked_and_never_shown() {
+    for bad in ["http://x:1", "redis://", "redis://:hunter2@localhost"] {
+        let line = line("", &[("ONSALE_REDIS__URL", bad)]);
+        assert!(line.starts_with("redis.url = …"), "{line}");
+    }
+    let several = "redis://:pass@10.0.0.1:7000, redis://10.0.0.2:7000";
+    let env = [("ONSALE_REDIS__URL".to_owned(), several.to_owned())];
+    let (config, _) = Config::assemble(None, env.into_iter()).unwrap();
+    assert_eq!(config.redis.urls().len(), 2);
+    assert!(!format!("{config:?}").contains("pass@"));
 }

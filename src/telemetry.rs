@@ -37,6 +37,12 @@ pub const FLUSH_ROWS: &str = "onsale_flush_rows";
 pub const FLUSH_FAILURES_TOTAL: &str = "onsale_flush_failures_total";
 /// Changes that wait to be written.
 pub const DIRTY_BYTES: &str = "onsale_dirty_bytes";
+/// Whether checkpoints can be used: 1, or 0.
+pub const CHECKPOINT_USABLE: &str = "onsale_checkpoint_usable";
+/// Replies of tier checkpoint that waited for the database instead.
+pub const CHECKPOINT_FALLBACKS_TOTAL: &str = "onsale_checkpoint_fallbacks_total";
+/// Entities that were recovered although their checkpoint could not be read.
+pub const CHECKPOINT_UNREAD_TOTAL: &str = "onsale_checkpoint_unread_total";
 /// Events that wait to be published.
 pub const OUTBOX_EVENTS: &str = "onsale_outbox_events";
 /// Age of the oldest event that waits to be published.
@@ -160,6 +166,15 @@ fn describe() {
     describe_gauge!(
         CLOCK_UNCERTAINTY_SECONDS,
         "How far the clock may be off that of the database"
+    );
+    describe_gauge!(CHECKPOINT_USABLE, "Whether checkpoints can be used");
+    describe_counter!(
+        CHECKPOINT_FALLBACKS_TOTAL,
+        "Replies of tier checkpoint that waited for the database instead"
+    );
+    describe_counter!(
+        CHECKPOINT_UNREAD_TOTAL,
+        "Entities recovered although their checkpoint could not be read"
     );
     describe_gauge!(OUTBOX_EVENTS, "Events that wait to be published");
     describe_gauge!(
@@ -316,6 +331,22 @@ pub fn dirty_bytes(bytes: usize) {
     recorder();
     #[allow(clippy::cast_precision_loss, reason = "a metric")]
     gauge!(DIRTY_BYTES).set(bytes as f64);
+}
+
+/// Whether checkpoints can be used.
+pub fn checkpoint_usable(usable: bool) {
+    recorder();
+    gauge!(CHECKPOINT_USABLE).set(if usable { 1.0 } else { 0.0 });
+}
+
+/// Counts a reply of tier checkpoint that waits for the database instead.
+pub fn checkpoint_fallback() {
+    counter!(CHECKPOINT_FALLBACKS_TOTAL).increment(1);
+}
+
+/// Counts an entity whose checkpoint could not be read.
+pub fn recovered_without_checkpoint() {
+    counter!(CHECKPOINT_UNREAD_TOTAL).increment(1);
 }
 
 /// How an attempt ended, counted by outcome. Outcomes are few and fixed:

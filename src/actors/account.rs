@@ -15,6 +15,7 @@ use crate::domain::account::{Account, Command, Event};
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Seq, UserId, shard_of};
 use crate::domain::time::{Millis, Timestamp};
+use crate::persistence::checkpoint::Row;
 
 impl Hosted for Account {
     fn tier(_node: &Node, command: &Command) -> Tier {
@@ -44,7 +45,7 @@ impl Hosted for Account {
         node.account_loader.want(UserId(id), host)
     }
 
-    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, _now: Timestamp) {
+    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, _now: Timestamp, _rows: &[Row]) {
         // Money set aside for orders whose saga died with its process.
         for prepare in shell.machine.in_doubt() {
             let user = UserId(shell.entity().id);

@@ -24,6 +24,8 @@ use crate::domain::ids::{Activation, EntityId, Seq, shard_of};
 use crate::domain::invariant::Invariant;
 use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::batch::Persisted;
+use crate::persistence::checkpoint::Row;
+use crate::persistence::checkpoint::rows::Checkpointed;
 use crate::telemetry::{self, ActorMetrics};
 
 /// How many requests may wait for one entity to be read.
@@ -51,7 +53,7 @@ impl<T: Serialize + DeserializeOwned + Send> Travels for T {}
 
 /// A kind of entity that a host can run.
 pub trait Hosted:
-    Persisted<Command: Travels, Event: Send, Reply: Travels, Refusal: Travels> + Send + 'static
+    Checkpointed<Command: Travels, Event: Send, Reply: Travels, Refusal: Travels> + Send + 'static
 {
     /// How durable the outputs of `command` must be before they leave.
     fn tier(node: &Node, command: &Self::Command) -> Tier;
@@ -73,8 +75,9 @@ pub trait Hosted:
     where
         Self: Sized;
 
-    /// Called once an entity is alive, before anything runs on it.
-    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, now: Timestamp)
+    /// Called once an entity is alive, before anything runs on it. `rows` are
+    /// what its checkpoint knows more than the database.
+    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, now: Timestamp, rows: &[Row])
     where
         Self: Sized;
 
@@ -137,6 +140,11 @@ impl<M: Hosted> Host<M> {
     fn pen(&self, myself: &ActorRef<Message<M>>, entity: EntityId) -> Pen {
         Pen {
             lane: self.node.lanes.of(entity.shard()).lane.clone(),
+            checkpoint: self
+                .node
+                .lanes
+                .checkpoint_of(entity.shard())
+                .filter(|_| M::HAS_CHECKPOINTS),
             sink: Arc::new(Mailbox(myself.clone())),
             gate_wait: self.gate_wait.clone(),
             ownership: Arc::clone(&self.node.ownership),
@@ -253,6 +261,7 @@ impl<M: Hosted> Host<M> {
             machine,
             stamp,
             last_event_seq,
+            checkpoint,
         } = *entity;
         let pen = self.pen(myself, address);
         let mut shell = Box::new(Shell::new(
@@ -267,7 +276,7 @@ impl<M: Hosted> Host<M> {
         shell.used_at = now;
         // The catalogue may have changed while it was read.
         shell.machine.replan(&self.node);
-        M::woken(&mut shell, &self.node, now);
+        M::woken(&mut shell, &self.node, now, &checkpoint);
         self.arm(myself, &mut state.armed, shell.machine.next_deadline());
         state.slots.insert(id, Slot::Alive(shell));
         for request in waiting {
@@ -452,6 +461,21 @@ impl<M: Hosted> Actor for Host<M> {
                     self.discard(&myself, state, id);
                 }
             }
+            Message::Rebase { id, activation } => {
+                if let Some(Slot::Alive(shell)) = state.slots.get_mut(&id)
+                    && shell.activation() == activation
+                {
+                    shell.rewrite_checkpoint(self.node.clock.now());
+                }
+            }
+            Message::RewriteCheckpoints => {
+                let now = self.node.clock.now();
+                for slot in state.slots.values_mut() {
+                    if let Slot::Alive(shell) = slot {
+                        shell.rewrite_checkpoint(now);
+                    }
+                }
+            }
             Message::Tick { of } => self.tick(&myself, state, of),
             Message::Rearm => self.rearm(&myself, state),
             Message::Sweep => self.sweep(&myself, state),
@@ -501,6 +525,13 @@ impl<M: Hosted> super::lane::Sink for Mailbox<M> {
             activation,
             tier,
             upto,
+        });
+    }
+
+    fn rebase(&self, entity: EntityId, activation: Activation) {
+        let _ = self.0.cast(Message::Rebase {
+            id: entity.id,
+            activation,
         });
     }
 

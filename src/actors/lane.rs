@@ -2,8 +2,8 @@
 //!
 //! There is no timer: an idle lane writes at once, and under load batches grow
 //! by themselves, because more waits when the write before is done. What waits
-//! coalesces by entity. Where it is written to is the [`Writer`]'s business, as
-//! [`super::sql_lane`] for the database.
+//! coalesces by entity. Where it is written to is the [`Writer`]'s business:
+//! [`super::sql_lane`] or [`super::checkpoint_lane`].
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -31,6 +31,9 @@ pub trait Sink: Send + Sync {
     fn durable(&self, entity: EntityId, activation: Activation, tier: Tier, upto: Seq);
     /// It will never be: the entity's memory must be discarded.
     fn lost(&self, entity: EntityId, activation: Activation);
+    /// The checkpoint doesn't have what this was to be added to: it wants all
+    /// rows of the entity.
+    fn rebase(&self, entity: EntityId, activation: Activation);
 }
 
 /// What an entity has decided.

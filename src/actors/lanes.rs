@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::checkpoint_lane::{CheckpointPen, CheckpointWriter, Health};
 use super::lane::Lane;
 use super::sql_lane::{Condition, SqlWriter};
 use crate::domain::ids::{EntityId, ShardId, ShardSet};
 use crate::persistence::Store;
 use crate::persistence::batch::Contribution;
+use crate::persistence::checkpoint::{Checkpoints, Delta};
 use crate::telemetry::FlushMetrics;
+
+/// How many lanes to the checkpoints there are.
+const CHECKPOINT_LANES: usize = 4;
 
 /// How the lanes are set up.
 #[derive(Clone, Copy, Debug)]
@@ -39,19 +44,34 @@ impl SqlLane {
     }
 }
 
-/// All write lanes to the database.
+/// The write lanes to the checkpoints.
+#[derive(Debug)]
+struct CheckpointLanes {
+    checkpoints: Arc<Checkpoints>,
+    lanes: Vec<Lane<Delta>>,
+    health: Arc<Health>,
+}
+
+/// All write lanes.
 #[derive(Debug)]
 pub struct Lanes {
     sql: Vec<SqlLane>,
+    checkpoint: Option<CheckpointLanes>,
     lane_bytes_max: usize,
     dirty_bytes_max: usize,
 }
 
 impl Lanes {
-    /// Starts lanes that write to `store` for the rest of the process.
-    /// `outbox` is told when there may be events to publish.
+    /// Starts lanes that write to `store`, and to `checkpoints` where there are
+    /// any, for the rest of the process. `outbox` is told when there may be
+    /// events to publish.
     #[must_use]
-    pub fn start(store: &Store, options: Options, outbox: &Arc<Notify>) -> Self {
+    pub fn start(
+        store: &Store,
+        checkpoints: Option<Checkpoints>,
+        options: Options,
+        outbox: &Arc<Notify>,
+    ) -> Self {
         let count = options.lanes.max(1);
         let start = |number| {
             let condition = Arc::new(Condition::new());
@@ -69,6 +89,7 @@ impl Lanes {
         let share = if count == 1 { 1 } else { 2 };
         Self {
             sql: (0..count).map(start).collect(),
+            checkpoint: checkpoints.map(|to| CheckpointLanes::start(to, options.batch_rows_max)),
             lane_bytes_max: options.dirty_bytes_max / share,
             dirty_bytes_max: options.dirty_bytes_max,
         }
@@ -111,7 +132,36 @@ impl Lanes {
 
     /// Returns once nothing of `entity` waits or is being written.
     pub async fn settled(&self, entity: EntityId) {
-        self.of(entity.shard()).lane.settled(entity).await;
+        let shard = entity.shard();
+        self.of(shard).lane.settled(entity).await;
+        if let Some(checkpoint) = self.checkpoint_of(shard) {
+            checkpoint.lane.settled(entity).await;
+        }
+    }
+
+    /// Where the entities of `shard` write their checkpoints, if anywhere.
+    #[must_use]
+    pub fn checkpoint_of(&self, shard: ShardId) -> Option<CheckpointPen> {
+        let CheckpointLanes { lanes, health, .. } = self.checkpoint.as_ref()?;
+        Some(CheckpointPen {
+            lane: lanes.get(usize::from(shard.0) % lanes.len())?.clone(),
+            health: Arc::clone(health),
+        })
+    }
+
+    /// The checkpoints themselves, if there are any, and whether they can be
+    /// used.
+    #[must_use]
+    pub fn checkpoints(&self) -> Option<(&Checkpoints, &Arc<Health>)> {
+        let checkpoint = self.checkpoint.as_ref()?;
+        Some((&checkpoint.checkpoints, &checkpoint.health))
+    }
+
+    /// Has what waits for the database written now.
+    pub fn hurry(&self) {
+        for sql in &self.sql {
+            sql.lane.hurry();
+        }
     }
 
     /// Returns once nothing of the entities of `shards` waits or is being
@@ -126,6 +176,25 @@ impl Lanes {
     pub async fn drained(&self) {
         for sql in &self.sql {
             sql.lane.drained().await;
+        }
+    }
+}
+
+impl CheckpointLanes {
+    fn start(checkpoints: Checkpoints, batch_rows_max: usize) -> Self {
+        let (checkpoints, health) = (Arc::new(checkpoints), Arc::new(Health::new()));
+        let start = |number| {
+            let writer = CheckpointWriter::new(
+                Arc::clone(&checkpoints),
+                Arc::clone(&health),
+                FlushMetrics::of_lane("checkpoint", number),
+            );
+            Lane::start(writer, batch_rows_max)
+        };
+        Self {
+            lanes: (0..CHECKPOINT_LANES).map(start).collect(),
+            checkpoints,
+            health,
         }
     }
 }

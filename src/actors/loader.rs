@@ -9,10 +9,13 @@ use tokio::sync::mpsc;
 
 use super::Message;
 use super::node::Node;
+use crate::clock::monotonic;
 use crate::domain::account::Account;
 use crate::domain::ids::{EntityId, Stamp, TimetableId, UserId};
 use crate::domain::timetable::Timetable;
 use crate::persistence::StoreError;
+use crate::persistence::checkpoint::Row;
+use crate::telemetry;
 
 /// How many accounts may wait to be read.
 pub const ACCOUNTS_WAITING_MAX: usize = 65_536;
@@ -24,6 +27,9 @@ const ACCOUNTS_READ_MAX: usize = 512;
 const READ_TRIES_MAX: u32 = 5;
 const READ_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a checkpoint that could be used lately is waited for.
+const CHECKPOINT_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// An entity as it was read.
 #[derive(Debug)]
 pub struct Entity<M> {
@@ -33,6 +39,8 @@ pub struct Entity<M> {
     pub stamp: Stamp,
     /// The number of its last published event.
     pub last_event_seq: u64,
+    /// What its checkpoint knows more than that version, oldest first.
+    pub checkpoint: Vec<Row>,
 }
 
 /// An account that somebody waits for.
@@ -86,6 +94,7 @@ pub async fn read_accounts(node: Arc<Node>, mut line: mpsc::Receiver<WantedAccou
                     machine: account.state,
                     stamp: account.stamp,
                     last_event_seq: account.last_event_seq,
+                    checkpoint: Vec::new(),
                 })
             });
             let _ = host.cast(Message::Loaded { id: user.0, loaded });
@@ -110,11 +119,42 @@ async fn timetable(node: Arc<Node>, id: TimetableId) -> Option<Box<Entity<Timeta
             machine: Timetable::restore(plan, stored.state),
             stamp: stored.stamp,
             last_event_seq: stored.last_event_seq,
+            checkpoint: checkpoint(&node, id.into(), stored.stamp).await,
         })),
         Err(error) => {
             tracing::warn!(%error, timetable.id = %id, "a timetable could not be read");
             None
         }
+    }
+}
+
+/// What the checkpoint of `entity` knows more than a database at `watermark`.
+///
+/// If it can't be read, that is nothing: what was acknowledged by a checkpoint
+/// and is in no database is lost then, and everything else is as it should be.
+/// So who only loses a connection is waited for.
+async fn checkpoint(node: &Node, entity: EntityId, watermark: Stamp) -> Vec<Row> {
+    let Some((checkpoints, health)) = node.lanes.checkpoints() else {
+        return Vec::new();
+    };
+    let begun = monotonic();
+    loop {
+        match checkpoints.read(entity).await {
+            Ok(found) => return found.map_or_else(Vec::new, |found| found.above(watermark)),
+            Err(error) => {
+                let is_known_lost = health.usable().is_none();
+                if is_known_lost || begun.elapsed() > CHECKPOINT_WAIT_MAX {
+                    tracing::warn!(
+                        %error,
+                        entity.id = %entity.id,
+                        "a checkpoint can't be read; recovering from the store alone"
+                    );
+                    telemetry::recovered_without_checkpoint();
+                    return Vec::new();
+                }
+            }
+        }
+        tokio::time::sleep(READ_PAUSE).await;
     }
 }
 

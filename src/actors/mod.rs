@@ -5,7 +5,8 @@
 //! * [`shell`]: one entity in it: decide, apply, hand over to the lane, park
 //!   the reply in the [`gate`].
 //! * [`lane`]: a write lane, which takes all that waits and writes it as one;
-//!   [`sql_lane`]: the one to the database; [`lanes`]: all of a node's.
+//!   [`sql_lane`]: one to the database; [`checkpoint_lane`]: one to the
+//!   checkpoints; [`lanes`]: all of a node's.
 //! * [`directory`]: which entity runs where; starts hosts and supervises them.
 //! * [`loader`]: reads entities back from the store.
 //! * [`board`]: the published seat map of a timetable, for readers.
@@ -20,6 +21,7 @@
 
 pub mod account;
 pub mod board;
+pub mod checkpoint_lane;
 pub mod directory;
 pub mod gate;
 pub mod host;
@@ -116,6 +118,15 @@ pub enum Message<M: host::Hosted> {
         /// Of which of its lives.
         activation: Activation,
     },
+    /// The checkpoint of an entity wants all of its rows.
+    Rebase {
+        /// Which entity.
+        id: Uuid,
+        /// Of which of its lives.
+        activation: Activation,
+    },
+    /// Checkpoints can be used again: have all rows of all entities written.
+    RewriteCheckpoints,
     /// A deadline may have passed.
     Tick {
         /// What the timer was armed for.

@@ -175,6 +175,12 @@ impl Node {
         self.accounts.directory().tell_all(|| Message::Rearm);
     }
 
+    /// Has all rows of all checkpoints written again.
+    pub fn rewrite_checkpoints(&self) {
+        let tell = || Message::RewriteCheckpoints;
+        self.timetables.directory().tell_all(tell);
+    }
+
     /// Has all actors give up replies that have waited for too long.
     pub fn give_up(&self) {
         self.timetables.directory().tell_all(|| Message::GiveUp);

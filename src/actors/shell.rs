@@ -7,6 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+use super::checkpoint_lane::{CheckpointPen, Checkpointing};
 use super::gate::Gate;
 use super::lane::{Decided, Lane, Sink};
 use super::ownership::Ownership;
@@ -15,6 +16,8 @@ use crate::domain::decision::{Machine, Tier, catch_up, step};
 use crate::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp};
 use crate::domain::time::Timestamp;
 use crate::persistence::batch::{Contribution, Persisted};
+use crate::persistence::checkpoint::Row;
+use crate::persistence::checkpoint::rows::Checkpointed;
 use crate::telemetry;
 use crate::trace::Trace;
 
@@ -23,6 +26,8 @@ use crate::trace::Trace;
 pub struct Pen {
     /// Where it writes.
     pub lane: Lane<Contribution>,
+    /// Where its checkpoints go, if anywhere.
+    pub checkpoint: Option<CheckpointPen>,
     /// Who is told that it is written.
     pub sink: Arc<dyn Sink>,
     /// How long replies waited for it.
@@ -86,7 +91,7 @@ struct Parked<M: Persisted> {
 pub type Applied<M> = SmallVec<[(Seq, <M as Machine>::Event); 2]>;
 
 /// One entity, alive.
-pub struct Shell<M: Persisted> {
+pub struct Shell<M: Checkpointed> {
     /// The state.
     pub machine: M,
     entity: EntityId,
@@ -99,12 +104,13 @@ pub struct Shell<M: Persisted> {
     last_event_seq: u64,
     gate: Gate<Parked<M>>,
     pen: Pen,
+    checkpointing: Option<Checkpointing>,
     gate_wait: GateWait,
     /// When it was last asked.
     pub used_at: Timestamp,
 }
 
-impl<M: Persisted> Shell<M> {
+impl<M: Checkpointed> Shell<M> {
     /// An entity whose `machine` was read at version `stored`.
     #[must_use]
     pub fn new(
@@ -124,6 +130,7 @@ impl<M: Persisted> Shell<M> {
             submitted: stored,
             last_event_seq,
             gate: Gate::new(stored.seq),
+            checkpointing: pen.checkpoint.clone().map(Checkpointing::new),
             gate_wait: pen.gate_wait.clone(),
             pen,
             used_at: Timestamp::default(),
@@ -184,13 +191,7 @@ impl<M: Persisted> Shell<M> {
         } = request;
         let before = self.seq;
         let result = step(&mut self.machine, &mut self.seq, now, command);
-        self.submit(
-            now,
-            before,
-            tier > Tier::Memory,
-            &result.events,
-            trace.as_ref(),
-        );
+        self.submit(now, before, tier, &result.events, trace.as_ref());
         publish(&mut self.machine, &result.events);
         let parked = Parked {
             outcome: result.outcome,
@@ -209,7 +210,7 @@ impl<M: Persisted> Shell<M> {
         let before = self.seq;
         let mut events = SmallVec::new();
         catch_up(&mut self.machine, &mut self.seq, now, &mut events);
-        self.submit(now, before, false, &events, None);
+        self.submit(now, before, Tier::Memory, &events, None);
         events
     }
 
@@ -224,7 +225,44 @@ impl<M: Persisted> Shell<M> {
             self.machine.apply(self.seq, &event);
             adopted.push((self.seq, event));
         }
-        self.submit(now, before, false, &adopted, None);
+        self.submit(now, before, Tier::Memory, &adopted, None);
+    }
+
+    /// Has all rows of its checkpoint written: what is there can't be added to.
+    pub fn rewrite_checkpoint(&mut self, now: Timestamp) {
+        let life = (self.submitted.epoch, self.submitted.activation);
+        let Some(checkpointing) = &mut self.checkpointing else {
+            return;
+        };
+        checkpointing.forget();
+        // What an earlier life decided is the database's.
+        if life != (self.epoch, self.activation) {
+            return;
+        }
+        let decided = Decided {
+            entity: self.entity,
+            before: self.submitted,
+            after: self.submitted,
+            at: now,
+            urgent: self.gate.parked() > 0,
+        };
+        let (machine, stored) = (&self.machine, self.gate.durable());
+        checkpointing.submit(machine, decided, &[], stored, &self.pen.sink);
+    }
+
+    /// Applies, once and before anything else, what the checkpoint knows more
+    /// than the database.
+    pub fn recover(&mut self, now: Timestamp, rows: &[Row]) {
+        let events = self.machine.recover(rows);
+        if !events.is_empty() {
+            tracing::info!(
+                entity.id = %self.entity.id,
+                rows = rows.len(),
+                events = events.len(),
+                "recovered from the checkpoint"
+            );
+        }
+        self.adopt(now, events);
     }
 
     /// All decisions up to `upto` are as durable as `tier` says. `publish` runs
@@ -254,20 +292,37 @@ impl<M: Persisted> Shell<M> {
         &mut self,
         now: Timestamp,
         before: Seq,
-        urgent: bool,
+        tier: Tier,
         events: &[(Seq, M::Event)],
         trace: Option<&Trace>,
     ) {
         if self.seq == before {
             return;
         }
-        let machine = &self.machine;
-        let last_event_seq = &mut self.last_event_seq;
         let after = Stamp {
             epoch: self.epoch,
             activation: self.activation,
             seq: self.seq,
         };
+        let mut decided = Decided {
+            entity: self.entity,
+            before: self.submitted,
+            after,
+            at: now,
+            urgent: tier > Tier::Memory,
+        };
+        if let Some(checkpointing) = &mut self.checkpointing {
+            // Where a checkpoint is on its way, nobody waits for the database.
+            decided.urgent = tier == Tier::Checkpoint;
+            let (machine, stored) = (&self.machine, self.gate.durable());
+            let written = checkpointing.submit(machine, decided, events, stored, &self.pen.sink);
+            decided.urgent = tier == Tier::Database || (tier == Tier::Checkpoint && !written);
+            if tier == Tier::Checkpoint && !written {
+                telemetry::checkpoint_fallback();
+            }
+        }
+        let machine = &self.machine;
+        let last_event_seq = &mut self.last_event_seq;
         let record = |into: &mut Contribution| {
             for (seq, event) in events.iter().filter(|(_, event)| M::is_durable(event)) {
                 into.journalise(*seq, now, event);
@@ -279,13 +334,6 @@ impl<M: Persisted> Shell<M> {
                     row.trace = trace.cloned();
                 }
             }
-        };
-        let decided = Decided {
-            entity: self.entity,
-            before: self.submitted,
-            after,
-            at: now,
-            urgent,
         };
         self.pen.lane.submit(decided, &self.pen.sink, record);
         self.submitted = after;

@@ -14,6 +14,7 @@ use crate::domain::decision::Tier;
 use crate::domain::ids::{Seq, TimetableId};
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::timetable::{Command, Event, Timetable};
+use crate::persistence::checkpoint::Row;
 
 impl Hosted for Timetable {
     fn tier(node: &Node, command: &Command) -> Tier {
@@ -61,11 +62,13 @@ impl Hosted for Timetable {
         true
     }
 
-    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, now: Timestamp) {
+    fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, now: Timestamp, rows: &[Row]) {
         let id = shell.machine.plan().timetable_id;
+        let is_from_another_epoch = shell.is_from_another_epoch();
+        shell.recover(now, rows);
         // Only holds of an owner that died lost time.
         let alive_before = node.ownership.alive_before(shell.entity().shard());
-        if let Some(alive_at) = alive_before.filter(|_| shell.is_from_another_epoch()) {
+        if let Some(alive_at) = alive_before.filter(|_| is_from_another_epoch) {
             let grace = shell.machine.grace_after_outage(now, alive_at);
             shell.adopt(now, grace);
         }

@@ -1,9 +1,11 @@
 //! What is loaded at the start, because it has something to do by itself.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{App, StartError};
 use crate::actors::board::SeatCounts;
+use crate::domain::ids::{ShardId, TimetableId};
 
 /// How long the start waits for one timetable with live holds.
 const LOAD_MAX: Duration = Duration::from_secs(10);
@@ -30,7 +32,16 @@ impl App {
         }
         // One after the other, before anything is served: who asks for their holds
         // must not be told that there are none.
-        for timetable in self.store.timetables_with_holds().await? {
+        let mut with_holds: BTreeSet<TimetableId> = self
+            .store
+            .timetables_with_holds()
+            .await?
+            .into_iter()
+            .collect();
+        let owned = self.node.ownership.owned();
+        let shards: Vec<ShardId> = owned.into_iter().map(|(shard, _)| shard).collect();
+        with_holds.extend(self.node.timetables_with_checkpoints(&shards).await);
+        for timetable in with_holds {
             let Some(plan) = self.catalogue.plan(timetable) else {
                 continue;
             };

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
 use sqlx::postgres::PgConnectOptions;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::StartError;
 use crate::actors::Handle;
 use crate::actors::board::Boards;
+use crate::actors::checkpoint_lane::keep_usable;
 use crate::actors::directory::{Directory, Supervisor};
 use crate::actors::keeper::Parts;
 use crate::actors::lanes::{self, Lanes};
@@ -23,15 +25,18 @@ use crate::actors::route::{Peers, Route};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::domain::decision::Tier;
-use crate::domain::ids::{Incarnation, NodeId};
+use crate::domain::ids::{Epoch, Incarnation, NodeId, SHARDS, ShardId};
 use crate::domain::time::Millis;
 use crate::http::tickets::TicketSigner;
 use crate::keys::Keys;
 use crate::persistence::Store;
+use crate::persistence::checkpoint::{Checkpoints, RedisCheckpoints};
 use crate::persistence::lease::application_name;
 use crate::persistence::postgres::lease;
 use crate::persistence::store::shards::Claim;
+
+/// How long the start waits for the fences.
+const FENCES_MAX: Duration = Duration::from_secs(3);
 
 pub(super) async fn ticket_signer(
     store: &Store,
@@ -73,10 +78,17 @@ impl Title {
         store: &Store,
         keys: &Keys,
         name: &NodeId,
+        checkpoints: Option<&Checkpoints>,
     ) -> Result<Self, StartError> {
         if !config.store.is_server() {
             let (node, address) = (name.as_str().to_owned(), config.http.listen.clone());
-            let claim = store.claim_all_shards(node, address, clock.now()).await?;
+            let above = match checkpoints {
+                Some(checkpoints) => highest_fence(checkpoints).await,
+                None => Epoch(0),
+            };
+            let claim = store
+                .claim_all_shards_above(node, address, clock.now(), above)
+                .await?;
             tracing::info!(
                 shard.epoch = claim.epoch.0,
                 node.incarnation = claim.incarnation,
@@ -163,6 +175,7 @@ pub(super) async fn node(
     store: &Store,
     catalogue: &Arc<Catalogue>,
     outbox: &Arc<Notify>,
+    checkpoints: Option<Checkpoints>,
     (name, title): (NodeId, &Title),
 ) -> Result<(Arc<Node>, ActorRef<()>, JoinHandle<()>), StartError> {
     let lane_options = lanes::Options {
@@ -170,7 +183,7 @@ pub(super) async fn node(
         batch_rows_max: config.store.batch_rows_max as usize,
         dirty_bytes_max: usize::try_from(config.store.dirty_bytes_max).unwrap_or(usize::MAX),
     };
-    let lanes = Lanes::start(store, lane_options, outbox);
+    let lanes = Lanes::start(store, checkpoints, lane_options, outbox);
     let (supervisor, _) = Actor::spawn(None, Supervisor, ())
         .await
         .map_err(|error| StartError::Other(format!("the supervisor did not start: {error}")))?;
@@ -194,11 +207,7 @@ pub(super) async fn node(
         options: Options {
             permits_max: permits,
             patience,
-            holds_tier: match config.durability.holds {
-                config::Tier::Memory => Tier::Memory,
-                config::Tier::Checkpoint => Tier::Checkpoint,
-                config::Tier::Database => Tier::Database,
-            },
+            holds_tier: config.holds_tier(),
             account_idle: Millis::from_secs(config.actors.account_idle_seconds),
             timetable_idle: Millis::from_secs(config.actors.timetable_idle_seconds),
         },
@@ -212,7 +221,45 @@ pub(super) async fn node(
     timetables.belong_to(Arc::clone(&node));
     accounts.belong_to(Arc::clone(&node));
     let loading = tokio::spawn(read_accounts(Arc::clone(&node), line));
+    if let Some((_, health)) = node.lanes.checkpoints() {
+        tokio::spawn(keep_usable(Arc::downgrade(&node), Arc::clone(health)));
+        // Fences go up before anything is loaded. Without them recovery is from
+        // the store alone, so a server that is only slow is waited for.
+        let usable = health.until_usable();
+        if tokio::time::timeout(FENCES_MAX, usable).await.is_err() {
+            tracing::warn!("starting without checkpoints");
+        }
+    }
     Ok((node, supervisor, loading))
+}
+
+/// Where checkpoints are kept, if anywhere.
+pub(super) fn checkpoints(config: &config::Redis) -> Result<Option<Checkpoints>, StartError> {
+    let urls = config.urls();
+    if urls.is_empty() {
+        return Ok(None);
+    }
+    let redis = RedisCheckpoints::new(&urls, &config.prefix)
+        .map_err(|error| StartError::Other(format!("redis.url: {error}")))?;
+    Ok(Some(Checkpoints::Redis(redis)))
+}
+
+/// The highest fence that there is: the epoch that is claimed must be above it,
+/// even if the store is an older one (or another) than the checkpoints know.
+async fn highest_fence(checkpoints: &Checkpoints) -> Epoch {
+    let shards: Vec<ShardId> = (0..SHARDS).map(ShardId).collect();
+    let fences = tokio::time::timeout(FENCES_MAX, checkpoints.fences(&shards)).await;
+    match fences {
+        Ok(Ok(fences)) => fences.into_iter().flatten().max().unwrap_or_default(),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the fences can't be read");
+            Epoch(0)
+        }
+        Err(_elapsed) => {
+            tracing::warn!("reading the fences takes too long");
+            Epoch(0)
+        }
+    }
 }
 
 /// The name that was written once to the data folder.

@@ -19,7 +19,8 @@ use crate::telemetry;
 pub struct Readiness {
     /// Whether requests should be sent here.
     pub ready: bool,
-    /// What can't be done at the moment.
+    /// What can't be done at the moment, or only by a detour; the latter alone
+    /// doesn't make it unready.
     pub reasons: Vec<String>,
 }
 
@@ -46,8 +47,9 @@ pub async fn healthz() -> impl IntoResponse {
     (status = 503, description = "It can't serve, or is shutting down", body = Readiness),
 ))]
 pub async fn readyz(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let reasons = app.readiness();
+    let mut reasons = app.readiness();
     let ready = reasons.is_empty();
+    reasons.extend(app.degradations());
     let status = if ready {
         StatusCode::OK
     } else {

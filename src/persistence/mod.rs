@@ -2,6 +2,7 @@
 //!
 //! * [`batch`]: what the actors hand over, and how it coalesces while it waits.
 //! * [`store`]: the seam to the store of truth, and what it promises.
+//! * [`checkpoint`]: what has been decided and may not be in the store yet.
 //! * [`sqlite`]: the embedded store, the truth on one machine.
 //! * [`postgres`]: the store of a cluster.
 //! * [`lock`]: the lock that makes one server the owner of a data folder.
@@ -10,6 +11,7 @@
 
 pub mod batch;
 pub mod bus;
+pub mod checkpoint;
 pub mod constraints;
 pub mod lease;
 pub mod lock;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use onsale::config::{Config, Tier};
+use onsale::config::Config;
+use onsale::domain::decision::Tier;
 use serde::Serialize;
 
 use crate::api::Counts;
@@ -26,7 +27,7 @@ impl Durability {
         let p50 = fsync::p50(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         Ok(Self {
             fsync_p50_ms: p50.as_secs_f64() * 1e3,
-            holds: match config.durability.holds {
+            holds: match config.holds_tier() {
                 Tier::Memory => "memory",
                 Tier::Checkpoint => "checkpoint",
                 Tier::Database => "database",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::command::LostHold;
-use super::restore::Stored;
+use super::restore::{HoldState, KnownHold, Stored};
 use super::*;
 use crate::domain::decision::step;
 use crate::domain::ids::{PaymentId, PerformanceId, TimetableId};
@@ -731,6 +731,61 @@ fn check(timetable: &Timetable) {
     }
 }
 
+/// The timetable that its rows make.
+fn restored(timetable: &Timetable) -> Timetable {
+    let blocked = (0u32..)
+        .map(SeatIndex)
+        .zip(&timetable.seats)
+        .filter(|(_, seat)| **seat == Seat::Blocked)
+        .map(|(index, _)| index);
+    let unpinned = |hold: Hold| Hold {
+        order: None,
+        ..hold
+    };
+    let stored = Stored {
+        holds: timetable.holds().cloned().map(unpinned).collect(),
+        orders: timetable
+            .confirmed
+            .iter()
+            .map(|order| (**order).clone())
+            .collect(),
+        aborted: timetable.aborted.iter().copied().collect(),
+        blocked: blocked.collect(),
+    };
+    Timetable::restore(Arc::clone(&timetable.plan), stored)
+}
+
+#[test]
+fn a_sold_seat_wins_over_a_hold_in_a_checkpoint_and_a_newer_hold_over_an_older() {
+    let mut sale = Sale::new(plan());
+    sale.hold(1, 1, &["A-1-1"]).unwrap();
+    sale.hold(2, 2, &["A-1-2", "A-1-3"]).unwrap();
+    sale.open(NOW, 1, 1, 1).unwrap();
+    let order = order_id(1);
+    sale.run(NOW, Command::Sell { order }).unwrap();
+    sale.timetable.settle(sale.seq);
+    let mut back = restored(&sale.timetable);
+    let live = |n: u128, by: u128, names: &[&str]| {
+        let mut other = Sale::new(plan());
+        other.hold(n, by, names).unwrap();
+        let hold = other.timetable.hold(hold_id(n)).unwrap().clone();
+        KnownHold {
+            id: hold.id,
+            state: HoldState::Live(hold),
+        }
+    };
+    let events = back.recover_holds(vec![
+        live(3, 3, &["A-1-1", "A-1-5"]),
+        live(4, 4, &["A-1-3", "A-1-4"]),
+    ]);
+    for event in events {
+        back.apply(sale.seq.next(), &event);
+    }
+    check(&back);
+    let holds: Vec<HoldId> = back.holds().map(|hold| hold.id).collect();
+    assert_eq!(holds, [hold_id(4)], "3 is on a sold seat, 2 was overtaken");
+}
+
 /// The timetable that its durable events make.
 fn replay(sale: &Sale) -> Timetable {
     let mut again = Timetable::new(Arc::clone(&sale.timetable.plan));
@@ -787,20 +842,70 @@ proptest! {
         run.sale.timetable.settle(seq);
         let live: Vec<Seat> = run.sale.timetable.seats.clone();
         prop_assert_eq!(&replay(&run.sale).seats, &live);
-        let timetable = &run.sale.timetable;
-        let blocked = (0u32..)
-            .map(SeatIndex)
-            .zip(&timetable.seats)
-            .filter(|(_, seat)| **seat == Seat::Blocked)
-            .map(|(index, _)| index);
-        let stored = Stored {
-            holds: timetable.holds().cloned().map(|hold| Hold { order: None, ..hold }).collect(),
-            orders: timetable.confirmed.iter().map(|order| (**order).clone()).collect(),
-            aborted: timetable.aborted.iter().copied().collect(),
-            blocked: blocked.collect(),
-        };
-        let back = Timetable::restore(Arc::clone(&timetable.plan), stored);
+        let back = restored(&run.sale.timetable);
         prop_assert_eq!(&back.seats, &live);
         check(&back);
+    }
+
+    /// What a crash leaves: everything up to some decision in the database,
+    /// and of what came after only the holds, because a sale isn't a
+    /// checkpoint's to tell. Together they give the holds as they were.
+    #[test]
+    fn holds_come_back_from_the_database_and_what_is_newer_in_the_checkpoint(
+        acts in prop::collection::vec(act(), 1..120),
+        part in 0..=100u64,
+    ) {
+        let mut run = Run { sale: Sale::new(plan()), now: NOW, holds: 0, orders: 0 };
+        let mut settled = Seq(0);
+        for act in acts {
+            let settles = matches!(act, Act::Settle);
+            run.act(act);
+            if settles {
+                settled = run.sale.seq;
+            }
+        }
+        // What was settled is in the database.
+        let watermark = Seq(settled.0 + (run.sale.seq.0 - settled.0) * part / 100);
+        let plan = &run.sale.timetable.plan;
+        let mut stored = Timetable::new(Arc::clone(plan));
+        let mut expected = Timetable::new(Arc::clone(plan));
+        let mut known: Vec<KnownHold> = Vec::new();
+        let durable = run.sale.history.iter().filter(|(_, event)| Timetable::is_durable(event));
+        for (seq, event) in durable {
+            if *seq <= watermark {
+                stored.apply(*seq, event);
+                expected.apply(*seq, event);
+                expected.settle(*seq);
+                continue;
+            }
+            let (id, ended) = match event {
+                Event::HoldEnded { hold, user, end, .. } => {
+                    (*hold, Some(HoldState::Ended { user: *user, end: *end }))
+                }
+                Event::Held { hold, .. }
+                | Event::SeatsAdded { hold, .. }
+                | Event::SeatsDropped { hold, .. }
+                | Event::HoldProlonged { hold, .. } => (*hold, None),
+                _ => continue,
+            };
+            expected.apply(*seq, event);
+            known.retain(|hold| hold.id != id);
+            let state = ended.unwrap_or_else(|| HoldState::Live(expected.holds[&id].clone()));
+            known.push(KnownHold { id, state });
+        }
+        stored.settle(watermark);
+        let mut back = restored(&stored);
+        for event in back.recover_holds(known) {
+            back.apply(watermark.next(), &event);
+        }
+        check(&back);
+        prop_assert_eq!(&back.seats, &expected.seats);
+        let holds = |timetable: &Timetable| {
+            let mut holds: Vec<Hold> = timetable.holds().cloned().collect();
+            holds.iter_mut().for_each(|hold| hold.grace_used = false);
+            holds.sort_by_key(|hold| hold.id);
+            holds
+        };
+        prop_assert_eq!(holds(&back), holds(&expected));
     }
 }

@@ -16,6 +16,7 @@ impl PostgresStore {
         node: String,
         address: String,
         now: Timestamp,
+        above: Epoch,
     ) -> Result<Claim, StoreError> {
         self.transaction(move |c| {
             Box::pin(async move {
@@ -40,7 +41,8 @@ impl PostgresStore {
                     .execute(c.on())
                     .await?;
                 let last = c.sql("SELECT coalesce(max(epoch), 0) FROM shard");
-                let epoch: i32 = last.fetch_one(c.on()).await?.try_get::<i32, _>(0)? + 1;
+                let last: i32 = last.fetch_one(c.on()).await?.try_get(0)?;
+                let epoch = last.max(above.0.cast_signed()) + 1;
                 let shards: Vec<i16> = (0..SHARDS).map(u16::cast_signed).collect();
                 c.sql(
                     "INSERT INTO shard (id, owner, incarnation, epoch) \

@@ -18,6 +18,7 @@ impl SqliteStore {
         node: String,
         address: String,
         now: Timestamp,
+        above: Epoch,
     ) -> Result<Claim, StoreError> {
         self.transaction(move |connection| {
             Box::pin(async move {
@@ -41,7 +42,7 @@ impl SqliteStore {
                     .fetch_one(&mut *connection)
                     .await?
                     .try_get(0)?;
-                let epoch = last.unwrap_or(0) + 1;
+                let epoch = last.unwrap_or(0).max(above.0) + 1;
                 let shards: Vec<u16> = (0..SHARDS).collect();
                 sqlx::query(
                     "INSERT INTO shard (id, owner, incarnation, epoch) \

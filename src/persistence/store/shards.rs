@@ -34,7 +34,22 @@ impl Store {
         address: String,
         now: Timestamp,
     ) -> Result<Claim, StoreError> {
-        on_backend!(self, claim_all_shards(node, address, now))
+        self.claim_all_shards_above(node, address, now, Epoch(0))
+            .await
+    }
+
+    /// [`Store::claim_all_shards`], in an epoch higher than `above`.
+    ///
+    /// # Errors
+    /// If the store can't be written.
+    pub async fn claim_all_shards_above(
+        &self,
+        node: String,
+        address: String,
+        now: Timestamp,
+        above: Epoch,
+    ) -> Result<Claim, StoreError> {
+        on_backend!(self, claim_all_shards(node, address, now, above))
     }
 
     /// The epochs of the shards that somebody has taken.

@@ -171,7 +171,7 @@ impl World {
         let url = format!("sqlite://{}/onsale.db", folder.path().display());
         let store = SqliteStore::open(&url, 2, true).await.unwrap();
         let claim = store
-            .claim_all_shards("n".into(), String::new(), NOW)
+            .claim_all_shards("n".into(), String::new(), NOW, Epoch(0))
             .await
             .unwrap();
         let plan = plan();
