@@ -6,7 +6,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test may panic, that is how it fails"
+    clippy::disallowed_methods,
+    reason = "a test may panic, that is how it fails; and it measures real time"
 )]
 
 use onsale::domain::ids::{
@@ -37,7 +38,7 @@ fn servers(variable: &str) -> Place {
     let prefix = format!("test-{}", &Uuid::new_v4().simple().to_string()[..16]);
     let redis = RedisCheckpoints::new(&urls, &prefix).unwrap();
     Place {
-        checkpoints: Checkpoints::Redis(redis),
+        checkpoints: Checkpoints::Redis(Box::new(redis)),
         servers: Some(Servers { urls, prefix }),
     }
 }
@@ -126,6 +127,46 @@ kept_by_all! {
     a_large_checkpoint_comes_back_whole;
     many_entities_in_one_write_have_an_outcome_each;
     a_server_that_forgot_the_scripts_learns_them_again;
+}
+
+/// A replica takes over from its master: writes are refused or lost for a
+/// moment, then go on, and the fence and what was written are still there.
+#[tokio::test]
+async fn a_cluster_that_fails_over_goes_on_with_its_fences_and_rows() {
+    let place = servers("ONSALE_TEST_REDIS_CLUSTER");
+    let (c, e) = (&place.checkpoints, entity());
+    raise(c, e, 5).await;
+    let first = stamp(5, 1, 1);
+    write(c, delta(e, Base::Whole, first, &["a=1"])).await;
+    let mut failed_over = 0;
+    for mut server in place.servers.as_ref().unwrap().each().await {
+        // Refused by masters.
+        let failover = redis::cmd("CLUSTER").arg("FAILOVER").to_owned();
+        let done: redis::RedisResult<()> = failover.query_async(&mut server).await;
+        failed_over += u32::from(done.is_ok());
+    }
+    assert!(failed_over > 0, "no server is a replica");
+    let begun = std::time::Instant::now();
+    for seq in 2..30 {
+        let next = delta(
+            e,
+            Base::After(stamp(5, 1, seq - 1)),
+            stamp(5, 1, seq),
+            &["b=1"],
+        );
+        loop {
+            match c.write(std::slice::from_ref(&next)).await {
+                Ok(outcomes) => break assert_eq!(outcomes, [Outcome::Written]),
+                Err(error) if begun.elapsed().as_secs() > 60 => panic!("{error}"),
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let late = delta(e, Base::Whole, stamp(4, 9, 99), &["z=1"]);
+    let refused = c.write(&[late]).await.unwrap();
+    assert_eq!(refused, [Outcome::Fenced]);
+    assert_eq!(read(c, e).await.unwrap().rows.len(), 2);
 }
 
 fn entity() -> EntityId {

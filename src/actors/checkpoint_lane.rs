@@ -82,7 +82,7 @@ impl Health {
     }
 
     /// They can't be used any more, because of `why`.
-    fn lose(&self, why: &dyn std::fmt::Display) {
+    pub(super) fn lose(&self, why: &dyn std::fmt::Display) {
         let lost =
             self.generation
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, |generation| {
@@ -346,10 +346,12 @@ enum NotYet {
     Checkpoints(#[from] CheckpointError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the fence of shard {0} is above the epoch that the store knows")]
+    Ahead(ShardId),
 }
 
 /// Returns once every shard of the node is fenced in its epoch. Where a fence
-/// is missing, only the database knows whether the epoch is still the last.
+/// is another, only the database knows whether the epoch is still the last.
 async fn raise_fences(node: &Node) -> Result<(), NotYet> {
     let Some((checkpoints, _)) = node.lanes.checkpoints() else {
         return Ok(());
@@ -357,13 +359,19 @@ async fn raise_fences(node: &Node) -> Result<(), NotYet> {
     let owned = node.ownership.owned();
     let shards: Vec<ShardId> = owned.iter().map(|(shard, _)| *shard).collect();
     let fences = checkpoints.fences(&shards).await?;
-    let is_fenced = |(fence, (_, epoch)): (&Option<Epoch>, &(ShardId, Epoch))| {
-        fence.is_some_and(|fence| fence >= *epoch)
-    };
-    if !fences.iter().zip(&owned).all(is_fenced) {
-        let mut confirmed = node.store.shards_of(node.name.as_str()).await?;
-        confirmed.retain(|shard| owned.contains(shard));
-        checkpoints.raise_fences(&confirmed).await?;
+    let is_fenced =
+        |(fence, (_, epoch)): (&Option<Epoch>, &(ShardId, Epoch))| *fence == Some(*epoch);
+    if fences.iter().zip(&owned).all(is_fenced) {
+        return Ok(());
     }
-    Ok(())
+    // An epoch is one owner's alone.
+    let epochs = node.store.epochs().await?;
+    let mut confirmed = owned;
+    confirmed.retain(|(shard, epoch)| epochs.get(shard) == Some(epoch));
+    let raised = checkpoints.raise_fences(&confirmed).await?;
+    // Then these checkpoints aren't of this store, or somebody is about to take
+    // the shard: what is written there would be refused.
+    let mut shards = confirmed.iter().zip(raised);
+    let ahead = shards.find(|((_, epoch), fence)| fence > epoch);
+    ahead.map_or(Ok(()), |((shard, _), _)| Err(NotYet::Ahead(*shard)))
 }

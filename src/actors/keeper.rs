@@ -386,7 +386,10 @@ impl Hands {
         claims.into_values().collect()
     }
 
-    async fn take(&mut self, view: &View, claim: Claim) {
+    async fn take(&mut self, view: &View, mut claim: Claim) {
+        if !self.node.fence_before(&mut claim).await {
+            return;
+        }
         let taken = match self.claims.claim(&claim).await {
             Ok(taken) => taken,
             Err(error) => {
@@ -430,6 +433,7 @@ impl Hands {
         let set: ShardSet = shards.iter().map(|(shard, _)| *shard).collect();
         // Nothing of an earlier time may be left, neither state nor a load.
         self.node.empty(&set).await;
+        self.node.fence(shards).await;
         for (shard, epoch) in shards {
             self.node.ownership.gain(*shard, *epoch, alive_before);
         }

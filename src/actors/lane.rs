@@ -359,6 +359,8 @@ mod tests {
     impl Sink for Lost {
         fn durable(&self, _: EntityId, _: Activation, _: Tier, _: Seq) {}
 
+        fn rebase(&self, _: EntityId, _: Activation) {}
+
         fn lost(&self, _: EntityId, activation: Activation) {
             self.0.lock().push(activation);
         }

@@ -4,6 +4,7 @@
 //!   await.
 //! * [`shell`]: one entity in it: decide, apply, hand over to the lane, park
 //!   the reply in the [`gate`].
+//! * `fences`: what a change of owner does to the checkpoints.
 //! * [`lane`]: a write lane, which takes all that waits and writes it as one;
 //!   [`sql_lane`]: one to the database; [`checkpoint_lane`]: one to the
 //!   checkpoints; [`lanes`]: all of a node's.
@@ -23,6 +24,7 @@ pub mod account;
 pub mod board;
 pub mod checkpoint_lane;
 pub mod directory;
+mod fences;
 pub mod gate;
 pub mod host;
 pub mod keeper;

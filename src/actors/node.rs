@@ -20,7 +20,9 @@ use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::domain::account::Account;
 use crate::domain::decision::Tier;
-use crate::domain::ids::{HoldId, Incarnation, NodeId, ShardSet, TimetableId, UserId, shard_of};
+use crate::domain::ids::{
+    HoldId, Incarnation, NodeId, SHARDS, ShardId, ShardSet, TimetableId, UserId, shard_of,
+};
 use crate::domain::plan::Plan;
 use crate::domain::time::Millis;
 use crate::domain::timetable::Timetable;
@@ -233,7 +235,11 @@ impl Node {
                 });
             }
         }
-        for timetable in self.store.timetables_with_holds().await? {
+        let ids = (0..SHARDS).map(ShardId).filter(|id| shards.contains(*id));
+        let ids: Vec<ShardId> = ids.collect();
+        let mut with_holds = self.store.timetables_with_holds().await?;
+        with_holds.extend(self.timetables_with_checkpoints(&ids).await);
+        for timetable in with_holds {
             if shards.contains(shard_of(timetable.0)) {
                 self.timetables.wake(timetable.0).await;
             }

@@ -193,6 +193,7 @@ impl<M: Checkpointed> Shell<M> {
         let result = step(&mut self.machine, &mut self.seq, now, command);
         self.submit(now, before, tier, &result.events, trace.as_ref());
         publish(&mut self.machine, &result.events);
+        let tier = tier.max(self.machine.reveals(&result.outcome));
         let parked = Parked {
             outcome: result.outcome,
             to: reply,

@@ -281,3 +281,29 @@ fn give_up(
         sink.lost(*entity, after.activation);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_hangs_is_noticed_and_in_the_end_nothing_more_is_taken() {
+        let condition = Arc::new(Condition::new());
+        let watched = Arc::clone(&condition);
+        let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+        let writing = tokio::spawn(async move { watched.watch(finished).await });
+        let mut seen = Vec::new();
+        for seconds in [1, 1, 27, 2] {
+            tokio::time::sleep(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
+            seen.push((condition.is_healthy(), condition.is_worn_out()));
+        }
+        assert_eq!(
+            seen,
+            [(true, false), (false, false), (false, false), (false, true)]
+        );
+        finish.send(()).unwrap();
+        writing.await.unwrap().unwrap();
+        condition.succeeded();
+        assert!(condition.is_healthy() && !condition.is_worn_out());
+    }
+}

@@ -241,7 +241,7 @@ pub(super) fn checkpoints(config: &config::Redis) -> Result<Option<Checkpoints>,
     }
     let redis = RedisCheckpoints::new(&urls, &config.prefix)
         .map_err(|error| StartError::Other(format!("redis.url: {error}")))?;
-    Ok(Some(Checkpoints::Redis(redis)))
+    Ok(Some(Checkpoints::Redis(Box::new(redis))))
 }
 
 /// The highest fence that there is: the epoch that is claimed must be above it,

@@ -80,6 +80,10 @@ pub trait Machine {
     /// pinned hold) have no number, and recovery does without them.
     fn is_durable(event: &Self::Event) -> bool;
 
+    /// How durable the machine's state must be before `outcome` may leave, where
+    /// that is more than its command's tier asks: it shows a stronger change.
+    fn reveals(&self, outcome: &Result<Self::Reply, Self::Refusal>) -> Tier;
+
     /// Told when all decisions up to `upto` are in the database: what they
     /// freed may be given out from now on, what they sold may be shown.
     fn settle(&mut self, upto: Seq);

@@ -434,6 +434,11 @@ impl Machine for Account {
         !matches!(event, Event::KeyReserved { .. } | Event::KeyFreed { .. })
     }
 
+    /// All that shows money is of the strongest tier already.
+    fn reveals(&self, _outcome: &Result<Reply, Refusal>) -> Tier {
+        Tier::Memory
+    }
+
     fn settle(&mut self, _upto: Seq) {}
 
     fn next_deadline(&self) -> Option<Timestamp> {

@@ -24,7 +24,7 @@ pub use command::{
 };
 
 use super::best_available::FreeSeats;
-use super::decision::{Decision, Events, Machine};
+use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{HoldId, OrderId, Seq, UserId};
 use super::order::{Method, Order, PricedSeats};
 use super::plan::{GradeIndex, Plan};
@@ -594,6 +594,20 @@ impl Machine for Timetable {
             event,
             Event::OrderOpened { .. } | Event::OrderAborted { .. } | Event::SeatsCooled { .. }
         )
+    }
+
+    fn reveals(&self, outcome: &Result<Reply, Refusal>) -> Tier {
+        let is_selling = |order: &OrderId| {
+            let order = self.confirmed.get(*order);
+            let seats = order.map(|order| order.seats.iter());
+            seats.is_some_and(|mut seats| {
+                seats.any(|priced| matches!(self.seat(priced.seat), Some(Seat::Selling(_))))
+            })
+        };
+        match outcome {
+            Err(Refusal::HoldAlreadyOrdered { order }) if is_selling(order) => Tier::Database,
+            _ => Tier::Memory,
+        }
     }
 
     fn settle(&mut self, upto: Seq) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::command::LostHold;
 use super::restore::{HoldState, KnownHold, Stored};
 use super::*;
-use crate::domain::decision::step;
+use crate::domain::decision::{Tier, step};
 use crate::domain::ids::{PaymentId, PerformanceId, TimetableId};
 use crate::domain::layout::{Layout, RowSpec, SectionIndex, SectionShape, SectionSpec};
 use crate::domain::money::{Currency, Money};
@@ -729,6 +729,24 @@ fn check(timetable: &Timetable) {
         assert!(count <= timetable.plan.limits.max_seats_per_user);
         assert_eq!(timetable.users[&user].total, count);
     }
+}
+
+#[test]
+fn a_refusal_that_shows_a_sale_waits_until_the_sale_is_in_the_database() {
+    let mut sale = Sale::new(plan());
+    sale.hold(1, 1, &["A-1-1"]).unwrap();
+    sale.open(NOW, 1, 1, 1).unwrap();
+    let (hold, user, order) = (hold_id(1), user(1), order_id(1));
+    let release = |sale: &mut Sale| sale.run(NOW, Command::Release { hold, user });
+    let pinned = release(&mut sale);
+    assert_eq!(pinned, Err(Refusal::HoldAlreadyOrdered { order }));
+    assert_eq!(sale.timetable.reveals(&pinned), Tier::Memory, "no sale yet");
+    sale.run(NOW, Command::Sell { order }).unwrap();
+    let refused = release(&mut sale);
+    assert_eq!(refused, Err(Refusal::HoldAlreadyOrdered { order }));
+    assert_eq!(sale.timetable.reveals(&refused), Tier::Database);
+    sale.timetable.settle(sale.seq);
+    assert_eq!(sale.timetable.reveals(&refused), Tier::Memory);
 }
 
 /// The timetable that its rows make.

@@ -181,7 +181,7 @@ pub enum Checkpoints {
     /// In this process: they outlive an entity's actor, and nothing else.
     Memory(MemoryCheckpoints),
     /// In Redis, a single server or a cluster.
-    Redis(RedisCheckpoints),
+    Redis(Box<RedisCheckpoints>),
 }
 
 impl Checkpoints {

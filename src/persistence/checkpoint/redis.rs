@@ -104,7 +104,7 @@ impl Script {
 
 enum Servers {
     Single(Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 impl std::fmt::Debug for Servers {
@@ -186,15 +186,15 @@ impl RedisCheckpoints {
     pub fn new(urls: &[String], prefix: &str) -> Result<Self, CheckpointError> {
         let servers = match urls {
             [url] => Servers::Single(Client::open(url.as_str()).map_err(unavailable)?),
-            urls => Servers::Cluster(
-                ClusterClient::builder(urls.iter().map(String::as_str))
+            urls => {
+                let cluster = ClusterClient::builder(urls.iter().map(String::as_str))
                     .retries(REDIRECTIONS_MAX)
                     .connection_timeout(CONNECT_MAX)
                     .response_timeout(ANSWER_MAX)
                     .overall_response_timeout(Some(CLUSTER_ANSWER_MAX))
-                    .build()
-                    .map_err(unavailable)?,
-            ),
+                    .build();
+                Servers::Cluster(Box::new(cluster.map_err(unavailable)?))
+            }
         };
         Ok(Self {
             prefix: prefix.to_owned(),
