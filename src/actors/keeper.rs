@@ -139,7 +139,7 @@ impl Keeper {
         let tasks = vec![
             tokio::spawn(pulse.run()),
             tokio::spawn(hands.run()),
-            tokio::spawn(probe(Arc::clone(node), Arc::clone(&shared))),
+            tokio::spawn(probe(Arc::clone(&shared))),
         ];
         Ok((Self { shared }, tasks))
     }
@@ -540,12 +540,17 @@ async fn resume(node: Arc<Node>, shards: ShardSet) {
 }
 
 /// Notices processes that are gone: the kernel of their machine refuses
-/// connections to their port. One that is frozen still takes them.
-async fn probe(node: Arc<Node>, shared: Arc<Shared>) {
+/// connections to their port. One that is frozen still takes them. All whose
+/// lease goes on are probed, whether they own anything or not: one that is gone
+/// must not be given anything either.
+async fn probe(shared: Arc<Shared>) {
     let mut refused: HashSet<Life> = HashSet::new();
     loop {
         tokio::time::sleep(PROBE_EVERY).await;
-        let owners = node.ownership.others();
+        let seen = shared.seen.borrow().clone();
+        let members = seen.iter().flat_map(|seen| &seen.view.members);
+        let others = members.filter(|m| m.lives() && m.owner.node != shared.me.node);
+        let owners: Vec<Owner> = others.map(|member| member.owner.clone()).collect();
         let asked = owners.iter().map(async |owner| {
             let connecting = tokio::net::TcpStream::connect(&*owner.address);
             let connected = tokio::time::timeout(PROBE_MAX, connecting).await;

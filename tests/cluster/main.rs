@@ -1,0 +1,395 @@
+//! Several real processes on one Postgres: each owns its share; what one
+//! leaves, in whichever way, another serves; and no seat is sold twice.
+//!
+//! Needs `ONSALE_STORE__URL`, as `scripts/services run` sets it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test may panic, that is how it fails; it measures real time, and tells it"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/database.rs"]
+mod database;
+mod proxy;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use common::client::Client;
+use common::process::{ServerProcess, Settings, sign_up};
+use common::scene::{Scene, Show};
+use common::{eventually, fresh_key};
+use database::Database;
+use proxy::Proxy;
+
+const SECRET: &str = "the secret of a cluster that lives for one test";
+const PASSWORD: &str = "correct horse battery staple";
+const PRICE: i64 = 100;
+
+/// Dates on sale: so many that both of two nodes own some.
+const DATES: usize = 12;
+
+/// A take-over is promised within 3 s; tests allow ten times that.
+const TAKE_OVER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Until a new node has its share.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+
+struct Cluster {
+    database: Database,
+    folders: Vec<TempDir>,
+    url: String,
+}
+
+impl Cluster {
+    async fn create() -> Self {
+        let database = Database::empty().await;
+        let url = database.url();
+        Self {
+            database,
+            folders: Vec::new(),
+            url,
+        }
+    }
+
+    fn settings(&mut self, name: &str) -> Settings {
+        let folder = TempDir::new().unwrap();
+        let settings = Settings::in_folder(folder.path())
+            .env("ONSALE_STORE__URL", &self.url)
+            .env("ONSALE_NODE__ID", name)
+            .env("ONSALE_AUTH__SECRET", SECRET)
+            .env("ONSALE_DURABILITY__HOLDS", "database")
+            .env("ONSALE_RATES__HOLDS_PER_SECOND", "100000")
+            .env("ONSALE_RATES__HOLDS_BURST", "100000");
+        self.folders.push(folder);
+        settings
+    }
+}
+
+/// Two nodes, `a` and `b`, that own about half of the shards each, a show on
+/// sale, and a customer with money.
+struct World {
+    a: ServerProcess,
+    b: ServerProcess,
+    b_settings: Settings,
+    scene: Scene,
+    token: String,
+    _cluster: Cluster,
+}
+
+impl World {
+    async fn start() -> Self {
+        Self::on(Cluster::create().await).await
+    }
+
+    async fn on(mut cluster: Cluster) -> Self {
+        let a_settings = cluster.settings("node-a");
+        let a = tokio::task::block_in_place(|| ServerProcess::start(&a_settings));
+        let admin = a.admin().await;
+        let show = Show::grid(4, 10, PRICE).limit("max_seats_per_user", 40);
+        let scene = show.dates(DATES as i64).open(&admin).await;
+        let user = sign_up(&a.client(), "buyer@example.com", PASSWORD).await;
+        user.charge(1_000_000).await;
+        let b_settings = cluster.settings("node-b");
+        let b = tokio::task::block_in_place(|| ServerProcess::start(&b_settings));
+        let world = Self {
+            a,
+            b,
+            b_settings,
+            scene,
+            token: user.token().to_owned(),
+            _cluster: cluster,
+        };
+        world.balanced().await;
+        world
+    }
+
+    /// Returns once both nodes own their share.
+    async fn balanced(&self) {
+        let admin = self.a.admin().await;
+        eventually("both nodes own their share", SETTLE_LIMIT, || async {
+            let seen = admin.get("/admin/cluster").ok(200).await;
+            let shares = shares(&seen);
+            let are_fair = shares.iter().all(|share| (400..=624).contains(share));
+            (shares.len() == 2 && are_fair && seen["shards"]["unowned"] == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// `onsale verify` finds nothing wrong with what all of it has left.
+    fn audit(&self) {
+        tokio::task::block_in_place(|| self.b_settings.assert_audit_is_clean());
+    }
+
+    fn at_a(&self) -> Client {
+        self.a.client().with_token(&self.token)
+    }
+
+    fn at_b(&self) -> Client {
+        self.b.client().with_token(&self.token)
+    }
+
+    fn timetables(&self) -> Vec<String> {
+        (0..DATES).map(|i| self.scene.timetable_at(i)).collect()
+    }
+}
+
+/// How many shards each living node owns.
+fn shares(cluster: &Value) -> Vec<u64> {
+    let nodes = cluster["nodes"].as_array().unwrap().iter();
+    let living = nodes.filter(|node| node["state"] == "up");
+    living
+        .map(|node| node["shards"].as_u64().unwrap())
+        .collect()
+}
+
+fn signal(process: &ServerProcess, name: &str) {
+    let sent = Command::new("kill")
+        .args([name, &process.pid().to_string()])
+        .status();
+    assert!(sent.expect("kill is installed").success());
+}
+
+/// Tries until the seat is held; every refusal on the way must be one that may
+/// be tried again. After an answer that the outcome is unknown, the seat may be
+/// the caller's already.
+async fn hold_at_last(client: &Client, timetable: &str, seat: &str) -> Value {
+    let wish = json!({ "seat_ids": [seat] });
+    eventually("the seat can be held", TAKE_OVER_LIMIT, || async {
+        let answer = client.hold(timetable, &wish).send().await;
+        match answer.status {
+            201 => Some(answer.json()),
+            503 => None,
+            409 => Some(own_hold(client, timetable, seat).await),
+            other => panic!("{other}: {}", answer.text()),
+        }
+    })
+    .await
+}
+
+async fn own_hold(client: &Client, timetable: &str, seat: &str) -> Value {
+    let mine = client.get("/me/holds?limit=100").ok(200).await;
+    let holds = mine["items"].as_array().unwrap().iter();
+    let mut of_seat = holds
+        .filter(|hold| hold["timetable_id"] == timetable && hold["seats"][0]["seat_id"] == seat);
+    of_seat.next().expect("the seat is somebody else's").clone()
+}
+
+async fn order_at_last(client: &Client, hold: &Value) -> Value {
+    let key = fresh_key();
+    let body = json!({ "hold_id": hold["hold_id"], "payment": { "method": "wallet" } });
+    eventually("the hold can be ordered", TAKE_OVER_LIMIT, || async {
+        let answer = client.order_body(&body).key(&key).send().await;
+        match (answer.status, answer.text()) {
+            (201, _) => Some(answer.json()),
+            (503, _) => None,
+            (409, text) if text.contains("in-use") => None,
+            (other, text) => panic!("{other}: {text}"),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_node_owns_its_share_and_serves_all_of_it_through_either() {
+    let world = World::start().await;
+    let (a, b) = (world.at_a(), world.at_b());
+    for (number, timetable) in world.timetables().iter().enumerate() {
+        let (one, other) = if number % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let hold = one.hold_seats(timetable, &["G-A-1", "G-A-2"]).await;
+        let id = hold["hold_id"].as_str().unwrap();
+        let seen = other.get(&format!("/holds/{id}")).ok(200).await;
+        assert_eq!(seen["seats"], hold["seats"]);
+        for client in [&a, &b] {
+            let mine = client.get("/me/holds").ok(200).await;
+            assert_eq!(mine["items"][0]["hold_id"], hold["hold_id"]);
+        }
+        let order = other.order(id).ok(201).await;
+        assert_eq!(order["status"], "confirmed");
+        for client in [&a, &b] {
+            let taken = json!({ "seat_ids": ["G-A-2"] });
+            client
+                .hold(timetable, &taken)
+                .send()
+                .await
+                .assert_problem(409, "seat-unavailable");
+            eventually("the map shows it", SETTLE_LIMIT, || async {
+                let map = client.map(timetable).await;
+                (map["sold"] == 2 && map["held"] == 0).then_some(())
+            })
+            .await;
+        }
+    }
+    let spent = PRICE * 2 * DATES as i64;
+    assert_eq!(a.balance().await, 1_000_000 - spent);
+    assert_eq!(b.balance().await, 1_000_000 - spent);
+    world.audit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_one_is_killed_the_other_serves_all_and_shares_again_once_it_is_back() {
+    let mut world = World::start().await;
+    let a = world.at_a();
+    let mut holds = Vec::new();
+    for timetable in world.timetables() {
+        holds.push(a.hold_seats(&timetable, &["G-A-1"]).await);
+    }
+    world.b.kill();
+    let killed = Instant::now();
+    for timetable in world.timetables() {
+        hold_at_last(&a, &timetable, "G-B-1").await;
+    }
+    println!("served again {:?} after kill -9", killed.elapsed());
+    for hold in &holds {
+        let id = hold["hold_id"].as_str().unwrap();
+        a.get(&format!("/holds/{id}")).ok(200).await;
+        order_at_last(&a, hold).await;
+    }
+    world.b = tokio::task::block_in_place(|| ServerProcess::start(&world.b_settings));
+    world.balanced().await;
+    let b = world.at_b();
+    for timetable in world.timetables() {
+        hold_at_last(&b, &timetable, "G-C-1").await;
+        assert_eq!(b.map(&timetable).await["sold"], 1);
+    }
+    world.audit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_node_acknowledges_nothing_after_another_has_taken_over() {
+    let world = World::start().await;
+    let (a, b) = (world.at_a(), world.at_b());
+    // The frozen one wakes up with requests waiting for it.
+    signal(&world.b, "-STOP");
+    let frozen = Instant::now();
+    let late: Vec<_> = world
+        .timetables()
+        .into_iter()
+        .map(|timetable| {
+            let client = b.with_own_connections();
+            tokio::spawn(async move {
+                let wish = json!({ "seat_ids": ["G-A-1"] });
+                let answer = client.hold(&timetable, &wish).send().await;
+                (timetable, answer)
+            })
+        })
+        .collect();
+    for timetable in world.timetables() {
+        let hold = hold_at_last(&a, &timetable, "G-A-1").await;
+        order_at_last(&a, &hold).await;
+    }
+    println!(
+        "served and sold again {:?} after the freeze",
+        frozen.elapsed()
+    );
+    tokio::time::sleep(Duration::from_secs(5).saturating_sub(frozen.elapsed())).await;
+    signal(&world.b, "-CONT");
+    for waiting in late {
+        let (timetable, answer) = waiting.await.unwrap();
+        let status = answer.status;
+        assert!(
+            matches!(status, 409 | 503 | 504),
+            "{timetable}: {status} {}",
+            answer.text()
+        );
+    }
+    world.balanced().await;
+    for timetable in world.timetables() {
+        for client in [&a, &b] {
+            let map = eventually("the map is back", SETTLE_LIMIT, || async {
+                let path = format!("/timetables/{timetable}/seats");
+                let answer = client.get(&path).send().await;
+                (answer.status == 200).then(|| answer.json())
+            })
+            .await;
+            assert_eq!(map["sold"], 1, "sold once");
+        }
+    }
+    world.audit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_end_hands_everything_over_first() {
+    let mut world = World::start().await;
+    let a = world.at_a();
+    let mut holds = Vec::new();
+    for timetable in world.timetables() {
+        holds.push(a.hold_seats(&timetable, &["G-A-1"]).await);
+    }
+    let status = tokio::task::block_in_place(|| world.b.terminate());
+    assert!(status.success(), "{status:?}");
+    // At once: no lease has to run out.
+    for hold in &holds {
+        let id = hold["hold_id"].as_str().unwrap();
+        let seen = a.get(&format!("/holds/{id}")).ok(200).await;
+        assert_eq!(seen["expires_at"], hold["expires_at"], "no time was lost");
+    }
+    for hold in &holds {
+        order_at_last(&a, hold).await;
+    }
+    world.audit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buyers_notice_nothing_of_a_hand_over() {
+    let mut world = World::start().await;
+    let buyers: Vec<_> = (1..=8)
+        .map(|column| {
+            let (client, timetables) = (world.at_a(), world.timetables());
+            tokio::spawn(async move {
+                for timetable in timetables {
+                    let seat = format!("G-D-{column}");
+                    let hold = hold_at_last(&client, &timetable, &seat).await;
+                    // None is refused for good, whichever node it was begun on.
+                    order_at_last(&client, &hold).await;
+                }
+            })
+        })
+        .collect();
+    let status = tokio::task::block_in_place(|| world.b.terminate());
+    assert!(status.success(), "{status:?}");
+    for buyer in buyers {
+        buyer.await.unwrap();
+    }
+    let a = world.at_a();
+    for timetable in world.timetables() {
+        assert_eq!(a.map(&timetable).await["sold"], 8);
+    }
+    let spent = PRICE * 8 * DATES as i64;
+    assert_eq!(a.balance().await, 1_000_000 - spent);
+    world.audit();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_database_moves_no_shard() {
+    let mut cluster = Cluster::create().await;
+    let options = cluster.database.options();
+    let proxy = Proxy::before(options.get_host().to_owned(), options.get_port()).await;
+    cluster.url = cluster.url.replace(
+        &format!(":{}/", options.get_port()),
+        &format!(":{}/", proxy.port()),
+    );
+    assert!(cluster.url.contains(&proxy.port().to_string()));
+    let world = World::on(cluster).await;
+    let (a, admin) = (world.at_a(), world.a.admin().await);
+    let before = admin.get("/admin/cluster").ok(200).await;
+    proxy.cut();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    proxy.heal();
+    for timetable in world.timetables() {
+        let hold = hold_at_last(&a, &timetable, "G-A-1").await;
+        order_at_last(&a, &hold).await;
+    }
+    let after = admin.get("/admin/cluster").ok(200).await;
+    assert_eq!(shares(&after), shares(&before));
+    assert_eq!(after["shards"], before["shards"]);
+    world.audit();
+}
