@@ -22,7 +22,9 @@ use crate::persistence::store::commit::Verdict;
 /// `FOR SHARE` and nothing weaker: it makes the taker's change of the epoch wait
 /// for this batch, and this batch for that, after which it finds no row. With
 /// `FOR KEY SHARE`, or with a condition on the epoch instead of a lock, a stale
-/// owner's batch commits: `tests/fencing` breaks.
+/// owner's batch commits: `a_taker_waits_for_the_batch_that_is_open` and
+/// `a_batch_that_waited_for_the_taker_writes_nothing` of
+/// `tests/store_conformance` break.
 const FENCE: &str = "SELECT s.id, s.epoch FROM unnest($1::smallint[], $2::integer[]) AS w (id, epoch) \
      JOIN shard AS s ON s.id = w.id AND s.epoch = w.epoch ORDER BY s.id FOR SHARE OF s";
 
