@@ -1,7 +1,8 @@
 //! Several real processes on one Postgres: each owns its share; what one
 //! leaves, in whichever way, another serves; and no seat is sold twice.
 //!
-//! Needs `ONSALE_STORE__URL`, as `scripts/services run` sets it.
+//! Needs `ONSALE_STORE__URL` and `ONSALE_REDIS__URL`, as `scripts/services run`
+//! sets them.
 
 #![allow(
     clippy::unwrap_used,
@@ -47,6 +48,8 @@ struct Cluster {
     database: Database,
     folders: Vec<TempDir>,
     url: String,
+    /// When holds are acknowledged, and where checkpoints are.
+    durability: Vec<(&'static str, String)>,
 }
 
 impl Cluster {
@@ -57,18 +60,36 @@ impl Cluster {
             database,
             folders: Vec::new(),
             url,
+            durability: vec![("ONSALE_DURABILITY__HOLDS", "database".to_owned())],
+        }
+    }
+
+    /// One whose holds are acknowledged once Redis has them.
+    async fn with_checkpoints() -> Self {
+        let redis = std::env::var("ONSALE_REDIS__URL").unwrap_or_else(|_| {
+            panic!("this test needs Redis at ONSALE_REDIS__URL: `scripts/services run cargo test`")
+        });
+        Self {
+            durability: vec![
+                ("ONSALE_DURABILITY__HOLDS", "checkpoint".to_owned()),
+                ("ONSALE_REDIS__URL", redis),
+                ("ONSALE_REDIS__PREFIX", fresh_key().replace('-', "")),
+            ],
+            ..Self::create().await
         }
     }
 
     fn settings(&mut self, name: &str) -> Settings {
         let folder = TempDir::new().unwrap();
-        let settings = Settings::in_folder(folder.path())
+        let mut settings = Settings::in_folder(folder.path())
             .env("ONSALE_STORE__URL", &self.url)
             .env("ONSALE_NODE__ID", name)
             .env("ONSALE_AUTH__SECRET", SECRET)
-            .env("ONSALE_DURABILITY__HOLDS", "database")
             .env("ONSALE_RATES__HOLDS_PER_SECOND", "100000")
             .env("ONSALE_RATES__HOLDS_BURST", "100000");
+        for (name, value) in &self.durability {
+            settings = settings.env(name, value);
+        }
         self.folders.push(folder);
         settings
     }
@@ -236,7 +257,15 @@ async fn each_node_owns_its_share_and_serves_all_of_it_through_either() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_one_is_killed_the_other_serves_all_and_shares_again_once_it_is_back() {
-    let mut world = World::start().await;
+    kill_one(World::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_one_is_killed_the_checkpoints_of_its_holds_are_served_too() {
+    kill_one(World::on(Cluster::with_checkpoints().await).await).await;
+}
+
+async fn kill_one(mut world: World) {
     let a = world.at_a();
     let mut holds = Vec::new();
     for timetable in world.timetables() {
@@ -265,7 +294,15 @@ async fn when_one_is_killed_the_other_serves_all_and_shares_again_once_it_is_bac
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_node_acknowledges_nothing_after_another_has_taken_over() {
-    let world = World::start().await;
+    freeze_one(World::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_node_is_kept_out_of_the_checkpoints_too() {
+    freeze_one(World::on(Cluster::with_checkpoints().await).await).await;
+}
+
+async fn freeze_one(world: World) {
     let (a, b) = (world.at_a(), world.at_b());
     // The frozen one wakes up with requests waiting for it.
     signal(&world.b, "-STOP");
