@@ -7,6 +7,7 @@
 //! * `upkeep`: what is done again and again while it runs.
 //! * `lookup`: what handlers ask for by id.
 
+mod follow;
 mod lookup;
 mod program;
 mod resume;
@@ -192,6 +193,7 @@ impl App {
         }
         app.resume().await?;
         app.start_upkeep();
+        app.start_following();
         Ok(app)
     }
 

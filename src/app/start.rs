@@ -49,6 +49,8 @@ pub(super) async fn ticket_signer(
     store
         .add_signing_key("tickets", kid.clone(), key.clone(), clock.now())
         .await?;
+    // Another node may have been first.
+    let (kid, key) = store.signing_key("tickets").await?.unwrap_or((kid, key));
     Ok(TicketSigner::new(kid, &key)?)
 }
 

@@ -430,7 +430,10 @@ impl Catalogue {
         let this = Arc::clone(self);
         let task = tokio::spawn(async move {
             let _turn = this.writing.lock().await;
-            work(Arc::clone(&this)).await
+            this.catch_up().await?;
+            let written = work(Arc::clone(&this)).await;
+            this.note_own_write().await;
+            written
         });
         let lost = |_| Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed).into());
         task.await.unwrap_or_else(lost)

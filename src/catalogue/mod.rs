@@ -8,6 +8,7 @@
 //! * `image`: all of it with its indexes. * `list`: the public list.
 //! * [`request`], [`check`], [`patch`]: what admins ask for, checked and
 //!   applied. * `admin`, `categories`: the writes. * `make`: new rows.
+//! * `follow`: keeping up with other nodes.
 //! * `views`, `ranking`: views, and what is viewed and sold most.
 //! * `layout_json`, `cache`: large bodies, made once.
 //! * [`demo`]: something to begin with.
@@ -18,6 +19,7 @@ mod categories;
 pub mod check;
 pub mod demo;
 mod entry;
+mod follow;
 mod image;
 mod layout_json;
 mod list;
@@ -70,6 +72,7 @@ pub struct Catalogue {
     image: ArcSwap<Image>,
     /// Held from reading the image to swapping it.
     writing: tokio::sync::Mutex<()>,
+    followed: follow::Followed,
     views: Views,
     layouts: BodyCache<(PerformanceId, Arc<str>)>,
     posters: BodyCache<(PerformanceId, Arc<str>)>,
@@ -100,11 +103,13 @@ impl Catalogue {
         let rows = store.load_catalogue().await?;
         let days = store.views_by_day(today - RANKING_DAYS_MAX).await?;
         let seen = store.viewers_of_day(today, VIEWERS_SEEN_MAX as u32).await?;
+        let followed = follow::Followed::at(rows.version, today);
         let image = image_of(rows, &days)?;
         Ok(Self {
             store: store.clone(),
             image: ArcSwap::from_pointee(image),
             writing: tokio::sync::Mutex::default(),
+            followed,
             views: Views::new(view_key, &seen, today),
             layouts: BodyCache::new(LAYOUT_BYTES_MAX),
             posters: BodyCache::new(POSTER_BYTES_MAX),

@@ -148,6 +148,8 @@ pub struct View {
 /// The whole catalogue.
 #[derive(Clone, Debug, Default)]
 pub struct CatalogueRows {
+    /// `Store::catalogue_version` at that moment.
+    pub version: i64,
     /// All venues.
     pub venues: Vec<VenueRow>,
     /// All performances, deleted ones and drafts too.

@@ -11,7 +11,7 @@ on_every_store!(
     a_stale_epoch_writes_nothing,
     a_claim_raises_the_epoch_and_tells_of_the_owner_before,
     what_was_written_is_there_for_the_next_process,
-    signing_keys_are_kept,
+    the_first_signing_key_of_a_purpose_stays,
 );
 
 async fn a_stale_epoch_writes_nothing(f: &Fixture) {
@@ -62,16 +62,16 @@ async fn what_was_written_is_there_for_the_next_process(f: &Fixture) {
     next.close().await;
 }
 
-async fn signing_keys_are_kept(f: &Fixture) {
+async fn the_first_signing_key_of_a_purpose_stays(f: &Fixture) {
     assert_eq!(f.store.signing_key("tickets").await.unwrap(), None);
-    for (kid, at) in [("old", 1), ("new", 2)] {
+    for (kid, at) in [("first", 1), ("second", 2)] {
         let private = kid.as_bytes().to_vec();
         let add = f
             .store
             .add_signing_key("tickets", kid.to_owned(), private, Timestamp(at));
         add.await.unwrap();
     }
-    let newest = f.store.signing_key("tickets").await.unwrap();
-    assert_eq!(newest, Some(("new".to_owned(), b"new".to_vec())));
+    let kept = f.store.signing_key("tickets").await.unwrap();
+    assert_eq!(kept, Some(("first".to_owned(), b"first".to_vec())));
     assert_eq!(f.store.signing_key("passes").await.unwrap(), None);
 }

@@ -137,17 +137,8 @@ impl Accounts {
         options: &AccountsOptions,
     ) -> Result<Self, StoreError> {
         let tokens = AccessTokens::new(&keys, options.access_ttl);
-        let now = clock.now();
-        let recent = store
-            .revoked_after(tokens.revocations_matter_after(now))
-            .await?;
-        for (user, from) in recent.users {
-            tokens.revoke_user(user, from, from);
-        }
-        for (session, at) in recent.sessions {
-            tokens.revoke_session(session, at);
-        }
-        Ok(Self {
+        let since = tokens.revocations_matter_after(clock.now());
+        let accounts = Self {
             store,
             keys,
             clock,
@@ -155,7 +146,25 @@ impl Accounts {
             refresh_ttl: options.refresh_ttl,
             passwords: PasswordPool::new(options.hashing_threads, options.hashing_line_max),
             failed: FailedSignIns::default(),
-        })
+        };
+        accounts.follow_revocations(since).await?;
+        Ok(accounts)
+    }
+
+    /// When this returns, no access token is taken that any node has revoked
+    /// after `since`.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn follow_revocations(&self, since: Timestamp) -> Result<(), StoreError> {
+        let recent = self.store.revoked_after(since).await?;
+        for (user, from) in recent.users {
+            self.tokens.revoke_user(user, from, from);
+        }
+        for (session, at) in recent.sessions {
+            self.tokens.revoke_session(session, at);
+        }
+        Ok(())
     }
 
     /// Whom an access token identifies now.

@@ -236,6 +236,8 @@ impl PostgresStore {
     pub(crate) async fn load_catalogue(&self) -> Result<CatalogueRows, StoreError> {
         self.load_anywhere(|c| {
             Box::pin(async move {
+                let version = c.sql("SELECT version FROM catalogue_version");
+                let version = version.fetch_one(c.on()).await?.try_get(0)?;
                 let venues = c.sql("SELECT * FROM venue ORDER BY id");
                 let venues = venues.fetch_all(c.on()).await?;
                 let performances = c.sql("SELECT * FROM performance ORDER BY id");
@@ -245,6 +247,7 @@ impl PostgresStore {
                 let categories = c.sql("SELECT slug FROM category ORDER BY slug COLLATE \"C\"");
                 let categories = categories.fetch_all(c.on()).await?;
                 Ok(CatalogueRows {
+                    version,
                     venues: venues.iter().map(venue_of).collect::<Result<_, _>>()?,
                     performances: performances
                         .iter()

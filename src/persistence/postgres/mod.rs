@@ -32,6 +32,7 @@
 
 mod accounts;
 mod catalogue;
+pub(crate) mod changes;
 mod commit;
 mod dead_letters;
 mod entities;
@@ -114,6 +115,8 @@ pub struct PostgresStore {
     readers: PgPool,
     replica: Option<Replica>,
     pooled: bool,
+    /// Past PgBouncer.
+    direct_url: String,
     /// What a transaction that writes begins with, once this life of this node
     /// has a name: others end its connections by it.
     begin_named: Arc<OnceLock<String>>,
@@ -187,6 +190,7 @@ impl PostgresStore {
             readers,
             replica,
             pooled,
+            direct_url: settings.direct_url().to_owned(),
             begin_named: Arc::default(),
         })
     }

@@ -110,9 +110,15 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         self.transaction(move |c| {
             Box::pin(async move {
+                // One at a time: of two nodes that start together, the second
+                // finds the first one's.
+                c.sql("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE")
+                    .execute(c.on())
+                    .await?;
                 c.sql(
                     "INSERT INTO signing_key (purpose, kid, private, created_at) \
-                     VALUES ($1, $2, $3, $4)",
+                     SELECT $1, $2, $3, $4 \
+                     WHERE NOT EXISTS (SELECT FROM signing_key WHERE purpose = $1)",
                 )
                 .bind(purpose)
                 .bind(kid)

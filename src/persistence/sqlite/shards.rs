@@ -101,7 +101,8 @@ impl SqliteStore {
             Box::pin(async move {
                 sqlx::query(
                     "INSERT INTO signing_key (purpose, kid, private, created_at) \
-                     VALUES (?1, ?2, ?3, ?4)",
+                     SELECT ?1, ?2, ?3, ?4 \
+                     WHERE NOT EXISTS (SELECT 1 FROM signing_key WHERE purpose = ?1)",
                 )
                 .bind(purpose)
                 .bind(kid)

@@ -20,6 +20,7 @@ macro_rules! on_backend {
 
 pub mod accounts;
 pub mod catalogue;
+pub mod changes;
 pub mod commit;
 pub mod dead_letters;
 pub mod entities;

@@ -71,7 +71,8 @@ impl Store {
         on_backend!(self, signing_key(purpose))
     }
 
-    /// Stores a key. When this returns, it is on disk.
+    /// Stores a key, unless its purpose has one: of two nodes that start together
+    /// the first one's stays. When this returns, that one is on disk.
     ///
     /// # Errors
     /// If the store can't be written.

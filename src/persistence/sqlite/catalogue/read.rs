@@ -23,6 +23,7 @@ impl SqliteStore {
         let timetables = timetables.fetch_all(&self.readers).await?;
         let categories = sqlx::query_scalar("SELECT slug FROM category ORDER BY slug");
         Ok(CatalogueRows {
+            version: 0,
             venues: venues.iter().map(venue_of).collect::<Result<_, _>>()?,
             performances: performances
                 .iter()
