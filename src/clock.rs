@@ -100,7 +100,7 @@ const DRIFT_PER_MILLION: u32 = 200;
 const HELD_BACK_MAX_MS: i64 = 250;
 
 /// Ties a [`Clock`] to that of the database, by the comparison with the
-/// shortest way of the last [`READINGS_MAX`].
+/// shortest way of the last `READINGS_MAX`.
 #[derive(Debug, Default)]
 pub struct Anchor {
     readings: std::collections::VecDeque<Reading>,

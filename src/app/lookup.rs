@@ -200,7 +200,7 @@ impl App {
     }
 
     /// The seat map of a timetable, wherever it is; on a node that doesn't own
-    /// it, as it was at most [`COPY_AGE_MAX`] ago.
+    /// it, as it was at most `COPY_AGE_MAX` ago.
     ///
     /// # Errors
     /// 503 if it can't be read now.

@@ -25,7 +25,7 @@
 //! **The replica** (`store.replica_url`) is asked for the catalogue and for the
 //! numbers of the rankings. Its rule: an answer shows everything that was
 //! committed before the question. The primary is asked how far it has written,
-//! and if the replica has not replayed that within [`REPLICA_WAIT_MAX`], the
+//! and if the replica has not replayed that within `REPLICA_WAIT_MAX`, the
 //! primary answers. So nobody ever reads less than they wrote, whichever store
 //! answers; what belongs to one user (orders, wallet, tickets, sessions) is never
 //! asked of it at all.
