@@ -208,15 +208,24 @@ struct Pulse {
 
 impl Pulse {
     async fn run(mut self) {
+        // An outage is told, not each attempt to end it.
+        let mut is_lost = false;
         loop {
             let pause = match self.beat().await {
-                Ok(()) => self.until_next(),
+                Ok(()) => {
+                    if std::mem::take(&mut is_lost) {
+                        tracing::info!("the lease is renewed again");
+                    }
+                    self.until_next()
+                }
                 Err(StoreError::Unreadable(why)) => {
                     tracing::error!(why, "this server has been replaced; ending");
                     std::process::exit(75);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the lease could not be renewed");
+                    if !std::mem::replace(&mut is_lost, true) {
+                        tracing::warn!(%error, "the lease could not be renewed, trying on");
+                    }
                     BEAT_AGAIN
                 }
             };

@@ -100,6 +100,8 @@ impl Saga {
             Ok(Ok(terms)) => terms,
             Ok(Err(ended)) => return Ok(ended),
             Err(error) => {
+                // It may be open all the same.
+                self.abort(order).await;
                 self.free_key(None).await;
                 return Err(error);
             }
@@ -273,10 +275,9 @@ pub async fn reserve_key(
     user: UserId,
     key: &KeyClaim,
 ) -> Result<Option<Ended>, AskError> {
-    use account::{Command, Reply};
+    use account::Reply;
     loop {
-        let reserve = Command::Reserve(key.clone());
-        match node.accounts.ask(user.0, reserve).await? {
+        match ask_for_key(node, user, key).await? {
             Ok(Reply::KeyIsRunning(Some((order, timetable)))) => {
                 match resolve(node, order, timetable).await? {
                     Resolution::Confirmed(order) => {
@@ -300,6 +301,26 @@ pub async fn reserve_key(
             Err(refusal) => return Ok(Some(Ended::Account(refusal))),
         }
     }
+}
+
+/// Asks the account for the key of a request. Where that is not answered, the
+/// request ends here and may have the key all the same (so after an outage of the
+/// database, before the lease is renewed): it is freed, or the key would be in
+/// use for as long as the account is.
+///
+/// # Errors
+/// [`AskError`]
+pub async fn ask_for_key(
+    node: &Node,
+    user: UserId,
+    key: &KeyClaim,
+) -> Result<Result<account::Reply, account::Refusal>, AskError> {
+    let reserve = account::Command::Reserve(key.clone());
+    let asked = node.accounts.ask(user.0, reserve).await;
+    if matches!(asked, Err(AskError::Unknown)) {
+        free_key(node, user, key, None).await;
+    }
+    asked
 }
 
 /// Frees the key of a request that came to nothing: its own reservation, or the

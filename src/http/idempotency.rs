@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::error::{Answer, Code, Problem};
 use super::extract::{BodyDeadline, BodyHash, Hashed, IdempotencyKey, Json};
 use super::problems::account_refusal;
+use crate::actors::purchase::ask_for_key;
 use crate::app::App;
 use crate::domain::account::{Claimant, Command, KeyClaim, KeyHash, Reply, stable_hash};
 use crate::domain::ids::UserId;
@@ -224,8 +225,7 @@ where
     // From the reservation on, whoever waits: else a client that hangs up would
     // leave its key running.
     let work = async move {
-        let reserve = Command::Reserve(claim.clone());
-        match app.node.accounts.ask(user.0, reserve).await? {
+        match ask_for_key(&app.node, user, &claim).await? {
             Ok(Reply::KeyIsAnswered) => stored(&app, user, &claim.key).await,
             Ok(Reply::KeyIsRunning(_)) => Err(Code::IdempotencyKeyInUse.into()),
             Ok(_) => {
