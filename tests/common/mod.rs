@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod scene;
+pub(crate) mod services;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

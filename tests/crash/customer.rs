@@ -16,6 +16,10 @@ use crate::history::{HeldSeats, History, Outcome, Record, Request, User};
 /// A call that takes longer is one whose outcome is unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Whoever is told nothing, or to come back later, waits a little: else an
+/// outage would fill the history.
+const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
+
 /// What all tasks write to.
 #[derive(Default)]
 pub(crate) struct Shared {
@@ -64,6 +68,9 @@ impl Customer {
         };
         let call = self.client.hold(&self.timetable, &wish);
         let answer = call.timeout(CALL_TIMEOUT).try_send().await.ok()?;
+        if answer.status == 503 {
+            tokio::time::sleep(UNKNOWN_PAUSE).await;
+        }
         if answer.status != 201 {
             return None;
         }
@@ -121,6 +128,9 @@ pub(crate) async fn send_recorded(
         Err(_) => Outcome::Unknown,
     };
     shared.lock().await.history.push(record(outcome.clone()));
+    if outcome == Outcome::Unknown {
+        tokio::time::sleep(UNKNOWN_PAUSE).await;
+    }
     outcome
 }
 

@@ -1,0 +1,102 @@
+//! A proxy before Postgres that can lose the answer to a COMMIT.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How a client of the protocol asks for a commit: a simple query.
+const COMMIT: &[u8] = b"COMMIT\0";
+
+/// How much is passed on at once, in bytes.
+const CHUNK: usize = 16 * 1_024;
+
+/// Passes everything on, but for the answers that it is told to lose. Ends with
+/// the runtime of its test.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    orders: Arc<Orders>,
+}
+
+#[derive(Default)]
+struct Orders {
+    /// Of the next commits, the answers to so many are lost.
+    to_lose: AtomicUsize,
+    lost: AtomicUsize,
+}
+
+impl Proxy {
+    pub(crate) async fn start(postgres_port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let orders = Arc::new(Orders::default());
+        let proxy = Self {
+            port,
+            orders: Arc::clone(&orders),
+        };
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass(client, postgres_port, Arc::clone(&orders)));
+            }
+        });
+        proxy
+    }
+
+    /// Loses the answer to the next commit: it is done, its connection is gone.
+    pub(crate) fn lose_next(&self) {
+        self.orders.to_lose.store(1, Ordering::SeqCst);
+    }
+
+    /// How many answers were lost.
+    pub(crate) fn lost(&self) -> usize {
+        self.orders.lost.load(Ordering::SeqCst)
+    }
+}
+
+impl Orders {
+    fn take(&self) -> bool {
+        let one_less = |left: usize| left.checked_sub(1);
+        self.to_lose
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+            .is_ok()
+    }
+}
+
+async fn pass(mut client: TcpStream, postgres_port: u16, orders: Arc<Orders>) {
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", postgres_port)).await else {
+        return;
+    };
+    let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
+    let (mut up, mut down) = (vec![0; CHUNK], vec![0; CHUNK]);
+    loop {
+        tokio::select! {
+            asked = client.read(&mut up) => match asked {
+                Ok(0) | Err(_) => return,
+                Ok(n) => {
+                    let loses = contains(&up[..n], COMMIT) && orders.take();
+                    if server.write_all(&up[..n]).await.is_err() {
+                        return;
+                    }
+                    if loses {
+                        // Once it answers, it is committed; both ends are cut.
+                        if matches!(server.read(&mut down).await, Ok(1..)) {
+                            orders.lost.fetch_add(1, Ordering::SeqCst);
+                        }
+                        return;
+                    }
+                }
+            },
+            answered = server.read(&mut down) => match answered {
+                Ok(0) | Err(_) => return,
+                Ok(n) => if client.write_all(&down[..n]).await.is_err() {
+                    return;
+                },
+            },
+        }
+    }
+}
+
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
