@@ -249,7 +249,8 @@ where
 /// another request under the key have been answered first, that answer counts.
 ///
 /// # Errors
-/// The refusal in `answer`, or what stands under the key.
+/// The refusal in `answer`, or what stands under the key; that the outcome is
+/// unknown, if it isn't certain that it was stored.
 pub async fn keep(
     app: &App,
     user: UserId,
@@ -264,15 +265,20 @@ pub async fn keep(
         }
         Err(problem) => answer_of(key, problem),
     };
+    let is_stored = matches!(command, Command::Answer { .. });
     match app.node.accounts.resume(user.0, command).await {
         Ok(Ok(Reply::KeyIsAnswered)) => stored(app, user, &text).await,
         Ok(Ok(Reply::KeyIsRunning(_))) => Err(Code::IdempotencyKeyInUse.into()),
         Ok(Ok(_)) => answer,
         Ok(Err(refusal)) => Err(account_refusal(&refusal)),
-        Err(error) => {
+        // Who is told an outcome must be told the same for ever, and this one may
+        // be forgotten yet.
+        Err(error) if is_stored => {
             tracing::warn!(%error, user.id = %user, "an answer could not be stored under its idempotency key");
-            answer
+            Err(error.into())
         }
+        // The key is free, or forgotten.
+        Err(_) => answer,
     }
 }
 

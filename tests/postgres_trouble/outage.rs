@@ -58,6 +58,36 @@ async fn nothing_is_lost_and_holds_go_on_while_postgres_is_down() {
     .await;
 }
 
+/// One outcome a key: whoever is told one must be told the same for ever, and so
+/// is told none that may be forgotten yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_under_a_key_is_not_told_before_it_is_stored() {
+    let place = Place::fresh().await;
+    let world = place
+        .world(&[("ONSALE_ACTORS__ASK_TIMEOUT_MS", "1000")])
+        .await;
+    let buyer = world.client(0);
+    buyer.charge(1).await;
+    let wish = json!({ "best_available": { "count": 1 } });
+    let hold = buyer.hold(&world.scene.timetable, &wish).ok(201).await;
+    let key = fresh_key();
+    let body = json!({ "hold_id": hold["hold_id"], "payment": { "method": "wallet" } });
+    let order = || buyer.order_body(&body).key(&key).send();
+
+    place.services.freeze_postgres();
+    // The money doesn't do, which is known without the database.
+    order().await.assert_problem(503, "store-unavailable");
+    place.services.thaw_postgres();
+    eventually("the refusal", RESUMED_LIMIT, async || {
+        let answer = order().await;
+        (answer.status == 402).then_some(())
+    })
+    .await;
+    let again = order().await;
+    again.assert_problem(402, "insufficient-balance");
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+}
+
 async fn survive(world: &mut World, take_away: impl Fn(), bring_back: impl Fn()) {
     // Not one of the recorded customers, and known: an account that has never
     // been here would have to be read from the database.
