@@ -2,11 +2,13 @@
 //! and the orders of them. The one place where it is decided who gets a seat.
 //!
 //! * [`command`]: what it can be asked, what can happen, what it answers.
+//! * `apply`: what events do to it.
 //! * `hold`: how holds are decided.
 //! * `orders`: those that are confirmed.
 //! * `sale`: how orders are decided.
 //! * [`restore`]: how it comes back from the store.
 
+mod apply;
 pub mod command;
 mod hold;
 mod orders;
@@ -26,7 +28,7 @@ pub use command::{
 use super::best_available::FreeSeats;
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{HoldId, OrderId, Seq, UserId};
-use super::order::{Method, Order, PricedSeats};
+use super::order::{Order, PricedSeats};
 use super::plan::{GradeIndex, Plan};
 use super::seat::{SeatIndex, SeatStatus, Seats};
 use super::time::{Millis, Timestamp};
@@ -300,176 +302,6 @@ impl Timetable {
                 self.free.release(&self.plan.layout, index);
             }
             _ => {}
-        }
-    }
-
-    fn count_for(&mut self, user: UserId, seats: &PricedSeats) {
-        let entry = self.users.entry(user).or_default();
-        for priced in seats {
-            entry.total += 1;
-            let Some(grade) = self.plan.grade_index(priced.seat) else {
-                continue;
-            };
-            if self
-                .plan
-                .grade(grade)
-                .is_none_or(|grade| grade.max_per_user.is_none())
-            {
-                continue;
-            }
-            let counts = entry.by_grade.get_or_insert_default();
-            match counts.iter_mut().find(|(index, _)| *index == grade) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((grade, 1)),
-            }
-        }
-    }
-
-    fn discount_from(&mut self, user: UserId, seats: &[SeatIndex]) {
-        let Some(entry) = self.users.get_mut(&user) else {
-            return;
-        };
-        for seat in seats {
-            entry.total = entry.total.saturating_sub(1);
-            let Some(grade) = self.plan.grade_index(*seat) else {
-                continue;
-            };
-            let mut counts = entry
-                .by_grade
-                .iter_mut()
-                .flat_map(|counts| counts.iter_mut());
-            if let Some((_, count)) = counts.find(|(index, _)| *index == grade) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        if entry.total == 0 {
-            self.users.remove(&user);
-        }
-    }
-
-    fn remember_end(&mut self, hold: HoldId, user: UserId, end: HoldEnd) {
-        if self.ended_order.len() >= ENDED_HOLDS_MAX
-            && let Some(oldest) = self.ended_order.pop_front()
-        {
-            self.ended.remove(&oldest);
-        }
-        self.ended.insert(hold, (user, end));
-        self.ended_order.push_back(hold);
-    }
-
-    fn apply_hold_ended(&mut self, id: HoldId, end: HoldEnd, free_at: Option<Timestamp>) {
-        let Some(hold) = self.holds.remove(&id) else {
-            return;
-        };
-        self.deadlines.remove(&(hold.expires_at, id));
-        let seats: Seats = hold.seats.iter().map(|priced| priced.seat).collect();
-        self.discount_from(hold.user, &seats);
-        for seat in seats {
-            match free_at {
-                None => self.set_seat(seat, Seat::Free),
-                Some(at) => {
-                    self.cooling.insert((at, seat));
-                    self.set_seat(seat, Seat::Releasing);
-                }
-            }
-        }
-        self.remember_end(id, hold.user, end);
-    }
-
-    fn apply_confirmed(&mut self, seq: Seq, order: &Arc<Order>) {
-        self.open.remove(&order.id);
-        self.open_since.remove(&(order.created_at, order.id));
-        if let Some(hold) = self.holds.remove(&order.hold) {
-            self.deadlines.remove(&(hold.expires_at, hold.id));
-        }
-        let seats: Seats = order.seats.iter().map(|priced| priced.seat).collect();
-        for seat in &seats {
-            self.set_seat(*seat, Seat::Selling(order.id));
-        }
-        self.unsettled.push_back((seq, seats));
-        self.confirmed.insert(Arc::clone(order));
-    }
-
-    fn apply_blocks(&mut self, seq: Seq, seats: &Seats, blocked: bool) {
-        for seat in seats {
-            self.set_seat(
-                *seat,
-                if blocked {
-                    Seat::Blocked
-                } else {
-                    Seat::Releasing
-                },
-            );
-        }
-        if !blocked {
-            self.unsettled.push_back((seq, seats.clone()));
-        }
-    }
-
-    fn apply_seats_dropped(&mut self, id: HoldId, seats: &Seats) {
-        let Some(hold) = self.holds.get_mut(&id) else {
-            return;
-        };
-        let user = hold.user;
-        hold.seats.retain(|priced| !seats.contains(&priced.seat));
-        self.discount_from(user, seats);
-        for seat in seats {
-            self.set_seat(*seat, Seat::Free);
-        }
-    }
-
-    fn apply_seats_added(&mut self, id: HoldId, seats: &PricedSeats) {
-        let Some(hold) = self.holds.get_mut(&id) else {
-            return;
-        };
-        let user = hold.user;
-        hold.seats.extend(seats.iter().copied());
-        self.count_for(user, seats);
-        for priced in seats {
-            self.set_seat(priced.seat, Seat::Held(id));
-        }
-    }
-
-    fn apply_held(&mut self, hold: Hold) {
-        self.count_for(hold.user, &hold.seats);
-        for priced in &hold.seats {
-            self.set_seat(priced.seat, Seat::Held(hold.id));
-        }
-        self.deadlines.insert((hold.expires_at, hold.id));
-        self.holds.insert(hold.id, hold);
-    }
-
-    fn apply_pinned(&mut self, order: &Order) {
-        if let Some(hold) = self.holds.get_mut(&order.hold) {
-            hold.order = Some(order.id);
-            self.deadlines.remove(&(hold.expires_at, hold.id));
-        }
-        self.open.insert(order.id, order.clone());
-        if order.method == Method::Wallet {
-            self.open_since.insert((order.created_at, order.id));
-        }
-    }
-
-    fn apply_unpinned(&mut self, order: OrderId) {
-        let Some(order) = self.open.remove(&order) else {
-            return;
-        };
-        self.open_since.remove(&(order.created_at, order.id));
-        if let Some(hold) = self.holds.get_mut(&order.hold) {
-            hold.order = None;
-            self.deadlines.insert((hold.expires_at, hold.id));
-        }
-    }
-
-    fn apply_prolonged(&mut self, id: HoldId, expires_at: Timestamp, deadline: Timestamp) {
-        let Some(hold) = self.holds.get_mut(&id) else {
-            return;
-        };
-        hold.grace_used |= deadline != hold.deadline;
-        hold.deadline = deadline;
-        let was = std::mem::replace(&mut hold.expires_at, expires_at);
-        if self.deadlines.remove(&(was, id)) {
-            self.deadlines.insert((expires_at, id));
         }
     }
 }

@@ -1,0 +1,286 @@
+//! What each section of the settings has in it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Config;
+
+/// How many write lanes Postgres gets where none are named.
+const POSTGRES_LANES: usize = 4;
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Http {
+    pub listen: String,
+    pub cors_origins: Vec<String>,
+    pub request_timeout_seconds: u32,
+    pub body_timeout_seconds: u32,
+    pub connections_max: u32,
+}
+
+impl Http {
+    /// `request_timeout_seconds`.
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout_seconds.into())
+    }
+
+    /// `body_timeout_seconds`.
+    #[must_use]
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_timeout_seconds.into())
+    }
+}
+
+/// `[ops]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Ops {
+    pub listen: String,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Node {
+    pub data_dir: PathBuf,
+    pub id: String,
+    pub internal_listen: String,
+    pub address: String,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Store {
+    pub url: String,
+    pub pooled: bool,
+    pub direct_url: String,
+    pub replica_url: String,
+    pub migrate: bool,
+    pub readers: u32,
+    pub lanes: u32,
+    pub dirty_bytes_max: u64,
+    pub batch_rows_max: u32,
+}
+
+impl Store {
+    /// Whether it is a server, which several nodes may share.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        self.url.starts_with("postgres")
+    }
+
+    /// How many write lanes there are: `lanes`, or what suits the store.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        match self.lanes {
+            0 if self.is_server() => POSTGRES_LANES,
+            0 => 1,
+            lanes => lanes as usize,
+        }
+    }
+
+    /// `url` without a password.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self
+            .url
+            .split_once("://")
+            .map(|(_, rest)| rest.rsplit_once('@'))
+        {
+            Some(Some((login, place))) if self.is_server() => {
+                let user = login.split(':').next().unwrap_or_default();
+                format!("postgres://{user}@{place}")
+            }
+            _ => self.url.clone(),
+        }
+    }
+
+    /// The url for what PgBouncer can't do: migrations, LISTEN.
+    #[must_use]
+    pub fn direct_url(&self) -> &str {
+        if self.direct_url.is_empty() {
+            &self.url
+        } else {
+            &self.direct_url
+        }
+    }
+
+    /// The defaults, with this `url`.
+    #[must_use]
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            ..Config::default().store
+        }
+    }
+}
+
+/// `[kafka]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Kafka {
+    pub brokers: Vec<String>,
+    pub prefix: String,
+    pub partitions: u32,
+    pub replication: u32,
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Redis {
+    /// May carry a password.
+    pub url: Secret,
+    pub prefix: String,
+}
+
+impl Redis {
+    /// The addresses in `url`: none, one, or those of a cluster.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        let urls = self.url.expose().split(',').map(str::trim);
+        urls.filter(|url| !url.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+/// `[durability]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Durability {
+    pub holds: Holds,
+}
+
+/// When a hold is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Holds {
+    /// As suits the stores.
+    Auto,
+    /// At once.
+    Memory,
+    /// After the checkpoint, or the commit if that comes first.
+    Checkpoint,
+    /// After the commit.
+    Database,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Auth {
+    pub secret: Secret,
+    pub previous_secrets: Vec<Secret>,
+    pub access_ttl_seconds: u32,
+    pub refresh_ttl_seconds: u32,
+    pub hashing_threads: u32,
+    pub hashing_line_max: u32,
+}
+
+/// A text that never reaches a log.
+#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub(super) String);
+
+impl Secret {
+    /// Keeps `text` secret.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "\"…\"" })
+    }
+}
+
+/// `[wallet]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Wallet {
+    pub top_up: TopUp,
+}
+
+/// How a wallet is charged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopUp {
+    /// Points, at once.
+    Free,
+}
+
+/// `[actors]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Actors {
+    pub permits_max: u32,
+    pub ask_timeout_ms: u32,
+    pub account_idle_seconds: u32,
+    pub timetable_idle_seconds: u32,
+}
+
+impl Actors {
+    /// How long an actor's answer is waited for.
+    #[must_use]
+    pub fn ask_timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.ask_timeout_ms))
+    }
+}
+
+/// `[rates]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Rates {
+    pub holds_per_second: u32,
+    pub holds_burst: u32,
+    pub failed_sign_ins_max: u32,
+    pub failed_sign_ins_window_seconds: u32,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// To read in a terminal.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The administrator that is made at start.
+#[derive(Clone, Debug, Default)]
+pub struct Admin {
+    /// `ONSALE_ADMIN_EMAIL`
+    pub email: Option<String>,
+    /// `ONSALE_ADMIN_PASSWORD`
+    pub password: Option<Secret>,
+}
