@@ -75,7 +75,7 @@ async fn a_wal_left_by_a_kill_is_read_without_writing_to_it() {
 #[tokio::test]
 async fn the_exit_status_tells_clean_from_findings_from_no_audit() {
     let world = World::new().await;
-    let mut config = crate::config::Config::load(None).unwrap().0;
+    let mut config = crate::config::Config::load_with(None, []).unwrap().0;
     config.store.url = url_of(&world.file());
     assert_eq!(super::super::run(&config).await, 0);
     world.sql("UPDATE wallet SET balance = balance + 1").await;
