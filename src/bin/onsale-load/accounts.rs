@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::api::BASE;
 use crate::client::{Request, Target};
 use crate::pool::Pool;
+use crate::tally::LATENCY_MAX_US;
 
 /// How often a call is repeated when the server has too much to do.
 const SHED_TRIES_MAX: u32 = 20;
@@ -86,7 +87,7 @@ async fn measure(
         let (path, body, expected) = request(number);
         tasks.spawn(async move { call(&pool, &path, &body, expected).await });
     }
-    let mut times = Histogram::<u64>::new(3).ok();
+    let mut times = Histogram::<u64>::new_with_max(LATENCY_MAX_US, 3).ok();
     let (mut done, mut failed, mut shed) = (0u32, 0u32, 0u32);
     while let Some(ended) = tasks.join_next().await {
         match ended {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 /// The longest time that is told apart, in microseconds.
-const LATENCY_MAX_US: u64 = 120_000_000;
+pub(crate) const LATENCY_MAX_US: u64 = 120_000_000;
 
 /// What one buyer came away with.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
