@@ -90,6 +90,28 @@ impl Servers {
     }
 }
 
+/// While the cluster fails over, the other tests' calls would time out.
+static STEADY: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
+/// Returns once all masters of the cluster answer: just after its start, or a
+/// fail-over, some take longer than a call may.
+async fn steady_cluster() {
+    let place = servers("ONSALE_TEST_REDIS_CLUSTER");
+    let fences: Vec<_> = (0..SHARDS)
+        .map(|shard| (ShardId(shard), Epoch(1)))
+        .collect();
+    let begun = std::time::Instant::now();
+    let mut answered = 0;
+    while answered < 3 {
+        assert!(begun.elapsed().as_secs() < 60, "the cluster isn't steady");
+        match place.checkpoints.raise_fences(&fences).await {
+            Ok(_) => answered += 1,
+            Err(_) => answered = 0,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
 /// A test of each implementation.
 macro_rules! kept_by_all {
     ($($(#[$doc:meta])* $promise:ident;)*) => {$(
@@ -106,6 +128,8 @@ macro_rules! kept_by_all {
 
             #[tokio::test]
             async fn on_a_redis_cluster() {
+                let _steady = super::STEADY.read().await;
+                super::steady_cluster().await;
                 super::promises::$promise(super::servers("ONSALE_TEST_REDIS_CLUSTER")).await;
             }
         }
@@ -133,6 +157,8 @@ kept_by_all! {
 /// moment, then go on, and the fence and what was written are still there.
 #[tokio::test]
 async fn a_cluster_that_fails_over_goes_on_with_its_fences_and_rows() {
+    let _alone = STEADY.write().await;
+    steady_cluster().await;
     let place = servers("ONSALE_TEST_REDIS_CLUSTER");
     let (c, e) = (&place.checkpoints, entity());
     raise(c, e, 5).await;
@@ -167,6 +193,7 @@ async fn a_cluster_that_fails_over_goes_on_with_its_fences_and_rows() {
     let refused = c.write(&[late]).await.unwrap();
     assert_eq!(refused, [Outcome::Fenced]);
     assert_eq!(read(c, e).await.unwrap().rows.len(), 2);
+    steady_cluster().await;
 }
 
 fn entity() -> EntityId {
