@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::loader::Entity;
 use super::node::Node;
-use super::shell::{Applied, GateWait, Pen, Shell};
+use super::shell::{GateWait, Pen, Shell};
 use super::{AskError, Handle, Message, Request};
 use crate::clock::monotonic;
 use crate::domain::decision::Tier;
@@ -274,10 +274,19 @@ impl<M: Hosted> Host<M> {
         ));
         let now = self.node.clock.now();
         shell.used_at = now;
-        // The catalogue may have changed while it was read.
-        shell.machine.replan(&self.node);
-        M::woken(&mut shell, &self.node, now, &checkpoint);
-        self.arm(myself, &mut state.armed, shell.machine.next_deadline());
+        let woken = contain(|| {
+            // The catalogue may have changed while it was read.
+            shell.machine.replan(&self.node);
+            M::woken(&mut shell, &self.node, now, &checkpoint);
+            shell.machine.next_deadline()
+        });
+        let Ok(deadline) = woken else {
+            waiting
+                .into_iter()
+                .for_each(|r| refuse(r, AskError::StoreUnavailable));
+            return self.discard(myself, state, id);
+        };
+        self.arm(myself, &mut state.armed, deadline);
         state.slots.insert(id, Slot::Alive(shell));
         for request in waiting {
             self.ask(myself, state, id, (request, begun));
@@ -305,16 +314,12 @@ impl<M: Hosted> Host<M> {
         &self,
         myself: &ActorRef<Message<M>>,
         state: &mut Entities<M>,
-        mut act: impl FnMut(&mut Shell<M>) -> Applied<M>,
+        mut act: impl FnMut(&mut Shell<M>),
     ) {
         let mut troubled = Vec::new();
         for (id, slot) in &mut state.slots {
             let Slot::Alive(shell) = slot else { continue };
-            let ran = contain(|| {
-                let events = act(shell);
-                shell.machine.applied(&self.node, &events);
-            });
-            if ran.is_err() {
+            if contain(|| act(shell)).is_err() {
                 troubled.push(*id);
             }
         }
@@ -323,20 +328,35 @@ impl<M: Hosted> Host<M> {
         }
     }
 
+    /// Does something to entity `id`, if it is in memory.
+    fn if_alive(
+        &self,
+        myself: &ActorRef<Message<M>>,
+        state: &mut Entities<M>,
+        id: Uuid,
+        act: impl FnOnce(&mut Shell<M>),
+    ) {
+        let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) else {
+            return;
+        };
+        if contain(|| act(shell)).is_err() {
+            self.discard(myself, state, id);
+        }
+    }
+
     fn durable(
         &self,
+        myself: &ActorRef<Message<M>>,
         state: &mut Entities<M>,
         id: Uuid,
         activation: Activation,
         (tier, upto): (Tier, Seq),
     ) {
-        let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) else {
-            return;
-        };
-        if shell.activation() != activation {
-            return;
-        }
-        shell.durable(tier, upto, |machine| machine.applied(&self.node, &[]));
+        self.if_alive(myself, state, id, |shell| {
+            if shell.activation() == activation {
+                shell.durable(tier, upto, |machine| machine.applied(&self.node, &[]));
+            }
+        });
     }
 
     /// Forgets idle entities; without any, ends itself: an actor costs 8 KB.
@@ -389,7 +409,10 @@ impl<M: Hosted> Host<M> {
     fn rearm(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>) {
         state.armed = None;
         let now = self.node.clock.now();
-        self.each_alive(myself, state, |shell| shell.catch_up(now));
+        self.each_alive(myself, state, |shell| {
+            let events = shell.catch_up(now);
+            shell.machine.applied(&self.node, &events);
+        });
         let alive = state.slots.values().filter_map(|slot| match slot {
             Slot::Alive(shell) => shell.machine.next_deadline(),
             Slot::Loading(_) => None,
@@ -454,43 +477,32 @@ impl<M: Hosted> Actor for Host<M> {
                 activation,
                 tier,
                 upto,
-            } => self.durable(state, id, activation, (tier, upto)),
+            } => self.durable(&myself, state, id, activation, (tier, upto)),
             Message::Discard { id, activation } => {
                 let is_it = |slot: &Slot<M>| matches!(slot, Slot::Alive(shell) if shell.activation() == activation);
                 if state.slots.get(&id).is_some_and(is_it) {
                     self.discard(&myself, state, id);
                 }
             }
-            Message::Rebase { id, activation } => {
-                if let Some(Slot::Alive(shell)) = state.slots.get_mut(&id)
-                    && shell.activation() == activation
-                {
+            Message::Rebase { id, activation } => self.if_alive(&myself, state, id, |shell| {
+                if shell.activation() == activation {
                     shell.rewrite_checkpoint(self.node.clock.now());
                 }
-            }
+            }),
             Message::RewriteCheckpoints => {
                 let now = self.node.clock.now();
-                for slot in state.slots.values_mut() {
-                    if let Slot::Alive(shell) = slot {
-                        shell.rewrite_checkpoint(now);
-                    }
-                }
+                self.each_alive(&myself, state, |shell| shell.rewrite_checkpoint(now));
             }
             Message::Tick { of } => self.tick(&myself, state, of),
             Message::Rearm => self.rearm(&myself, state),
             Message::Sweep => self.sweep(&myself, state),
             Message::GiveUp => {
-                for slot in state.slots.values_mut() {
-                    if let Slot::Alive(shell) = slot {
-                        shell.give_up(self.node.options.patience);
-                    }
-                }
+                let patience = self.node.options.patience;
+                self.each_alive(&myself, state, |shell| shell.give_up(patience));
             }
-            Message::Replan { id } => {
-                if let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) {
-                    shell.machine.replan(&self.node);
-                }
-            }
+            Message::Replan { id } => self.if_alive(&myself, state, id, |shell| {
+                shell.machine.replan(&self.node);
+            }),
             Message::Wake { id } => self.wake(&myself, state, id),
         }
         self.metrics.messages.increment(1);
