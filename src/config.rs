@@ -184,6 +184,8 @@ impl Config {
                     value: value.into(),
                     origin: name,
                 }),
+                #[cfg(feature = "sabotage")]
+                "SABOTAGE" => warnings.push(crate::sabotage::warning()),
                 rest => {
                     let key = rest.to_lowercase().replace("__", ".");
                     if RULES.iter().any(|(known, _)| *known == key) {

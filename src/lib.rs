@@ -12,5 +12,7 @@ pub mod domain;
 pub mod http;
 pub mod keys;
 pub mod persistence;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod telemetry;
 pub mod trace;

@@ -156,6 +156,8 @@ impl CheckpointWriter {
             });
         match &written {
             Ok(_) => {
+                #[cfg(feature = "sabotage")]
+                crate::sabotage::pass(crate::sabotage::Point::Checkpointed);
                 let rows = deltas.iter().map(Parcel::rows).sum();
                 self.metrics.flushed(begun.elapsed(), rows);
             }

@@ -18,6 +18,8 @@ use crate::domain::time::Timestamp;
 use crate::persistence::batch::{Contribution, Persisted};
 use crate::persistence::checkpoint::Row;
 use crate::persistence::checkpoint::rows::Checkpointed;
+#[cfg(feature = "sabotage")]
+use crate::sabotage::{self, Point, Switch};
 use crate::telemetry;
 use crate::trace::Trace;
 
@@ -300,6 +302,8 @@ impl<M: Checkpointed> Shell<M> {
         if self.seq == before {
             return;
         }
+        #[cfg(feature = "sabotage")]
+        sabotage::pass(Point::Applied);
         let after = Stamp {
             epoch: self.epoch,
             activation: self.activation,
@@ -339,10 +343,17 @@ impl<M: Checkpointed> Shell<M> {
         self.pen.lane.submit(decided, &self.pen.sink, record);
         self.submitted = after;
         #[cfg(feature = "sabotage")]
-        if std::env::var("ONSALE_SABOTAGE").as_deref() == Ok("ack-before-commit") {
+        self.submitted_in_a_broken_build(after);
+    }
+
+    #[cfg(feature = "sabotage")]
+    fn submitted_in_a_broken_build(&self, after: Stamp) {
+        sabotage::pass(Point::Submitted);
+        if sabotage::is_on(Switch::AckBeforeCommit) {
             let (sink, entity) = (&self.pen.sink, self.entity);
             sink.durable(entity, after.activation, Tier::Database, after.seq);
         }
+        sabotage::decided(after.seq);
     }
 }
 
@@ -350,6 +361,8 @@ impl<M: Checkpointed> Shell<M> {
 /// long that another has taken over: then what became of the decision is for
 /// that one to say.
 fn leave<M: Persisted>(ownership: &Ownership, parked: Parked<M>) {
+    #[cfg(feature = "sabotage")]
+    sabotage::pass(Point::Answer);
     let answer = if ownership.may_acknowledge(parked.tier) {
         Ok(parked.outcome)
     } else {

@@ -14,6 +14,8 @@ use crate::persistence::batch::Contribution;
 use crate::persistence::constraints::{A_BALANCE_IS_NEVER_BELOW_ZERO, A_SEAT_IS_SOLD_ONCE};
 use crate::persistence::store::commit::Verdict;
 use crate::persistence::{Store, StoreError};
+#[cfg(feature = "sabotage")]
+use crate::sabotage::{self, Point};
 use crate::telemetry::{self, FlushMetrics};
 
 /// The first wait after a failed write, and the longest.
@@ -155,9 +157,13 @@ impl SqlWriter {
         let mut backoff_ms = BACKOFF_MIN_MS;
         loop {
             let begun = monotonic();
+            #[cfg(feature = "sabotage")]
+            sabotage::pass(Point::Flush);
             let result = self.store.commit(Arc::clone(contributions)).await;
             match result {
                 Ok(verdicts) => {
+                    #[cfg(feature = "sabotage")]
+                    sabotage::pass(Point::Committed);
                     self.condition.succeeded();
                     let rows = contributions.iter().map(Contribution::rows).sum();
                     self.metrics.flushed(begun.elapsed(), rows);

@@ -16,6 +16,9 @@ mod common;
 mod customer;
 #[path = "../history/mod.rs"]
 mod history;
+mod limit;
+#[cfg(feature = "sabotage")]
+mod panics;
 mod world;
 
 use world::World;

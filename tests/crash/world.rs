@@ -18,6 +18,7 @@ use crate::common::scene::{Scene, Show};
 use crate::customer::{Customer, Shared, outcome_of, seats_of, send, send_recorded};
 use crate::history::{
     Finding, Observation, Outcome, Record, Request, SeenOrder, User, may_be_lost, missing_tickets,
+    over_limit,
 };
 
 /// Customers, each with tasks of its own.
@@ -37,6 +38,9 @@ const TICKETS_LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) const PRICE: i64 = 100;
 
+/// So many seats are no limit for a customer.
+const LIMIT_NOBODY_REACHES: usize = 100_000;
+
 /// So many holds a second are no limit for a test.
 const RATE_NOBODY_REACHES: &str = "100000";
 
@@ -53,6 +57,8 @@ pub(crate) struct World {
     random: Random,
     /// Holds are acknowledged before they are written.
     holds_are_written_behind: bool,
+    /// How many seats a customer may have.
+    limit: usize,
     _folder: TempDir,
 }
 
@@ -60,6 +66,15 @@ impl World {
     /// A server with these settings. Its holds are either written before they
     /// are acknowledged, so that none may be lost, or behind.
     pub(crate) async fn start(extra: &[(&str, &str)], holds_are_written_behind: bool) -> Self {
+        Self::start_with_limit(extra, holds_are_written_behind, LIMIT_NOBODY_REACHES).await
+    }
+
+    /// The same, where nobody may have more than so many seats.
+    pub(crate) async fn start_with_limit(
+        extra: &[(&str, &str)],
+        holds_are_written_behind: bool,
+        limit: usize,
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let mut settings = Settings::in_folder(folder.path())
             .env("ONSALE_RATES__HOLDS_PER_SECOND", RATE_NOBODY_REACHES)
@@ -69,7 +84,7 @@ impl World {
         }
         let server = ServerProcess::start(&settings);
         let show = Show::grid(100, 100, PRICE)
-            .limit("max_seats_per_user", 100_000)
+            .limit("max_seats_per_user", i64::try_from(limit).unwrap())
             .limit("hold_ttl_seconds", 3_600);
         let scene = show.open(&server.admin().await).await;
         let mut tokens = Vec::new();
@@ -90,6 +105,7 @@ impl World {
             tokens,
             random: Random::seeded(seed),
             holds_are_written_behind,
+            limit,
             _folder: folder,
         }
     }
@@ -155,7 +171,9 @@ impl World {
 
     async fn check(&self) -> BTreeSet<Finding> {
         let seen = self.observe().await;
-        self.shared.lock().await.history.check(&seen)
+        let mut findings = self.shared.lock().await.history.check(&seen);
+        findings.extend(over_limit(&seen, self.limit));
+        findings
     }
 
     /// The same right after a restart: money that is set aside for an order

@@ -112,6 +112,12 @@ pub(crate) enum Finding {
     WrongSoldCount { map: usize, orders: usize },
     /// A confirmed order has a seat without a ticket.
     MissingTicket { user: User, order_id: String },
+    /// A customer has more seats than anybody may have.
+    OverLimit {
+        user: User,
+        seats: usize,
+        limit: usize,
+    },
     /// A hold that had long been acknowledged was gone after the crash.
     LostHold { user: User, hold_id: String },
     /// A lost hold didn't come back by its token.
@@ -294,6 +300,19 @@ pub(crate) fn missing_tickets(seen: &Observation) -> BTreeSet<Finding> {
             user,
             order_id: order.order_id.clone(),
         })
+        .collect()
+}
+
+/// Customers who own more than `limit` seats.
+pub(crate) fn over_limit(seen: &Observation, limit: usize) -> BTreeSet<Finding> {
+    let mut owned: BTreeMap<User, usize> = BTreeMap::new();
+    for (user, order) in confirmed(seen) {
+        *owned.entry(user).or_default() += order.seats.len();
+    }
+    owned
+        .into_iter()
+        .filter(|(_, seats)| *seats > limit)
+        .map(|(user, seats)| Finding::OverLimit { user, seats, limit })
         .collect()
 }
 

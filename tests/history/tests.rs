@@ -257,6 +257,21 @@ fn a_missing_ticket_is_found() {
 }
 
 #[test]
+fn a_customer_with_too_many_seats_is_found() {
+    let orders = vec![
+        seen_order("1", &["A-1", "A-2"], 0),
+        seen_order("2", &["A-3"], 0),
+    ];
+    let three = seen(0, orders);
+    assert!(over_limit(&three, 3).is_empty());
+    let (user, seats, limit) = (0, 3, 2);
+    assert_eq!(
+        over_limit(&three, limit),
+        BTreeSet::from([Finding::OverLimit { user, seats, limit }])
+    );
+}
+
+#[test]
 fn only_a_fresh_hold_may_be_lost() {
     let now = Instant::now();
     let hold = |age: Duration| HeldSeats {

@@ -46,5 +46,8 @@ mod catalogue;
 mod commit;
 mod fencing;
 mod fixture;
+#[cfg(feature = "sabotage")]
+mod on_purpose;
+mod open_batch;
 mod outbox;
 mod postgres;

@@ -11,9 +11,10 @@ use onsale::persistence::store::commit::Verdict;
 use sqlx::PgConnection;
 
 use crate::fixture::{Fixture, NOW, Place, connect, server, user};
+use crate::open_batch::until_waiting;
 
 /// Bounds what would otherwise hang; ten times what it should take at most.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn the_server_keeps_what_it_acknowledges() {
@@ -28,7 +29,7 @@ async fn the_server_keeps_what_it_acknowledges() {
     }
 }
 
-async fn execute(connection: &mut PgConnection, sql: &'static str) {
+pub(crate) async fn execute(connection: &mut PgConnection, sql: &'static str) {
     sqlx::raw_sql(sql).execute(connection).await.unwrap();
 }
 
@@ -244,22 +245,7 @@ async fn a_taker_waits_for_the_batch_that_is_open() {
         .unwrap();
     let (store, batch) = (f.store.clone(), std::sync::Arc::new(vec![f.charge(ann, 1)]));
     let commit = tokio::spawn(async move { store.commit(batch).await });
-    let waits = async {
-        loop {
-            let waiting: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_stat_activity \
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            )
-            .fetch_one(&mut taker)
-            .await
-            .unwrap();
-            if waiting > 0 {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LONG, waits).await.unwrap();
+    until_waiting(&mut taker, 1).await;
     assert!(
         !try_take(&mut taker, ann).await,
         "its shard was taken under an open batch"

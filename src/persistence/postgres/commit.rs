@@ -15,6 +15,8 @@ use crate::domain::ids::{EntityId, EntityKind, Epoch, ShardId};
 use crate::persistence::StoreError;
 use crate::persistence::batch::{Changes, Contribution};
 use crate::persistence::store::commit::Verdict;
+#[cfg(feature = "sabotage")]
+use crate::sabotage::{self, Point, Switch};
 
 /// The shards of a batch that are still owned in its epochs, locked until its
 /// end, and only these.
@@ -66,11 +68,11 @@ async fn write(c: &mut Link, contributions: &[Contribution]) -> Result<Vec<Verdi
         .collect();
     mine.sort_unstable_by_key(|c| (c.entity.shard().0, c.entity.id));
     let advanced = advance(c, &mine).await?;
-    // Writes what was written before, once more.
     #[cfg(feature = "sabotage")]
-    let advanced = match std::env::var("ONSALE_SABOTAGE").as_deref() {
-        Ok("retry-blindly") => mine.iter().map(|c| c.entity).collect(),
-        _ => advanced,
+    let advanced = if sabotage::is_on(Switch::RetryBlindly) {
+        mine.iter().map(|c| c.entity).collect()
+    } else {
+        advanced
     };
     let mut written = advanced.clone();
     for late in mine.iter().filter(|c| !advanced.contains(&c.entity)) {
@@ -81,6 +83,8 @@ async fn write(c: &mut Link, contributions: &[Contribution]) -> Result<Vec<Verdi
     }
     mine.retain(|c| advanced.contains(&c.entity));
     write_rows(c, &mine).await?;
+    #[cfg(feature = "sabotage")]
+    sabotage::pass(Point::Written);
     let verdict = |c: &Contribution| {
         if written.contains(&c.entity) {
             Verdict::Written
@@ -106,8 +110,15 @@ async fn fence(
         .collect();
     wanted.sort_unstable();
     wanted.dedup();
+    #[cfg(feature = "sabotage")]
+    if sabotage::is_on(Switch::NoFence) {
+        return Ok(contributions.iter().map(shard_and_epoch).collect());
+    }
     let (shards, epochs): (Vec<i16>, Vec<i32>) = wanted.into_iter().unzip();
-    let rows = c.sql(FENCE).bind(shards).bind(epochs);
+    let sql = FENCE;
+    #[cfg(feature = "sabotage")]
+    let sql = super::broken::fence(sql);
+    let rows = c.sql(sql).bind(shards).bind(epochs);
     let rows = rows.fetch_all(c.on()).await?;
     let owned = |row: &PgRow| {
         let (shard, epoch): (i16, i32) = (row.try_get(0)?, row.try_get(1)?);
@@ -134,8 +145,11 @@ async fn advance(
         rows::stamps(each.clone().map(|c| c.expected)),
         rows::stamps(each.map(|c| c.after)),
     );
+    let sql = ADVANCE;
+    #[cfg(feature = "sabotage")]
+    let sql = super::broken::advance(sql);
     let rows = c
-        .sql(ADVANCE)
+        .sql(sql)
         .bind(ids)
         .bind(kinds)
         .bind(shards)

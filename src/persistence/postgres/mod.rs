@@ -31,6 +31,8 @@
 //! asked of it at all.
 
 mod accounts;
+#[cfg(feature = "sabotage")]
+mod broken;
 mod catalogue;
 pub(crate) mod changes;
 mod commit;

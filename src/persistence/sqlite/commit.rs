@@ -21,6 +21,8 @@ use crate::persistence::batch::{
     AccountChanges, Changes, Contribution, HoldChange, KeyAnswer, TimetableChanges,
 };
 use crate::persistence::store::commit::Verdict;
+#[cfg(feature = "sabotage")]
+use crate::sabotage::{self, Point, Switch};
 
 impl SqliteStore {
     pub(crate) async fn commit(
@@ -44,6 +46,12 @@ async fn write(
         .filter(|c| owned.contains(&shard_and_epoch(c)))
         .collect();
     let advanced = advance(connection, &mine).await?;
+    #[cfg(feature = "sabotage")]
+    let advanced = if sabotage::is_on(Switch::RetryBlindly) {
+        mine.iter().map(|c| c.entity).collect()
+    } else {
+        advanced
+    };
     let mut written = advanced.clone();
     if advanced.len() < mine.len() {
         let late = mine.iter().filter(|c| !advanced.contains(&c.entity));
@@ -58,6 +66,8 @@ async fn write(
         .filter(|c| advanced.contains(&c.entity))
         .collect();
     write_rows(connection, &fresh).await?;
+    #[cfg(feature = "sabotage")]
+    sabotage::pass(Point::Written);
     let verdict = |c: &Contribution| {
         if written.contains(&c.entity) {
             Verdict::Written

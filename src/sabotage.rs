@@ -1,0 +1,146 @@
+//! Promises that are broken on purpose, so that the tests of these promises can
+//! be seen to fail; and faults that come exactly where a test wants them.
+//!
+//! Only the feature `sabotage` compiles this. `ONSALE_SABOTAGE` names what is
+//! wrong with the process, separated by commas; without it nothing is.
+//!
+//! | switch | what is wrong |
+//! |---|---|
+//! | `ack-before-commit` | replies leave before what they promise is written |
+//! | `no-limit-check` | nobody's seats are counted against a limit |
+//! | `retry-blindly` | rows are written whatever version their entity is at |
+//! | `no-fence` | Postgres: a batch doesn't look who owns its shards |
+//! | `key-share` | Postgres: it looks, with a lock that doesn't hold up a taker |
+//! | `select-not-update` | Postgres: it looks which version an entity is at, then changes it |
+//! | `panic-at:N` | each entity panics once its decision N was handed to the lane |
+//! | `die-at:POINT:N` | the process aborts when it passes a [`Point`] for the Nth time |
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::domain::ids::Seq;
+
+/// Where the switches are read.
+const VARIABLE: &str = "ONSALE_SABOTAGE";
+
+/// One thing that is wrong; the module says what each means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Switch {
+    /// `ack-before-commit`
+    AckBeforeCommit,
+    /// `no-limit-check`
+    NoLimitCheck,
+    /// `retry-blindly`
+    RetryBlindly,
+    /// `no-fence`
+    NoFence,
+    /// `key-share`
+    KeyShare,
+    /// `select-not-update`
+    SelectNotUpdate,
+    /// `panic-at:N`
+    PanicAt(Seq),
+    /// `die-at:POINT:N`
+    DieAt(Point, u64),
+}
+
+/// A point on the way of a decision at which the process may die.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Point {
+    /// `applied`: in memory, and nowhere else.
+    Applied,
+    /// `submitted`: with the write lanes.
+    Submitted,
+    /// `flush`: in a batch that is about to be sent to the store.
+    Flush,
+    /// `written`: its rows are, and their transaction is open.
+    Written,
+    /// `committed`: it is, and only the store knows.
+    Committed,
+    /// `checkpointed`: Redis has it, and nobody was told.
+    Checkpointed,
+    /// `answer`: its reply is about to leave.
+    Answer,
+}
+
+static SWITCHES: LazyLock<Vec<Switch>> = LazyLock::new(|| {
+    let words = std::env::var(VARIABLE).unwrap_or_default();
+    let words = words.split(',').filter(|word| !word.is_empty());
+    let read = |word| {
+        parse(word).unwrap_or_else(|| {
+            // A build that is whole by mistake would look as if it was found out.
+            eprintln!("{VARIABLE}: {word:?} is no switch");
+            std::process::exit(64)
+        })
+    };
+    words.map(read).collect()
+});
+
+fn parse(word: &str) -> Option<Switch> {
+    let (name, argument) = word.split_once(':').unwrap_or((word, ""));
+    Some(match name {
+        "ack-before-commit" => Switch::AckBeforeCommit,
+        "no-limit-check" => Switch::NoLimitCheck,
+        "retry-blindly" => Switch::RetryBlindly,
+        "no-fence" => Switch::NoFence,
+        "key-share" => Switch::KeyShare,
+        "select-not-update" => Switch::SelectNotUpdate,
+        "panic-at" => Switch::PanicAt(Seq(argument.parse().ok()?)),
+        "die-at" => {
+            let (point, nth) = argument.split_once(':')?;
+            Switch::DieAt(point_of(point)?, nth.parse().ok()?)
+        }
+        _ => return None,
+    })
+}
+
+fn point_of(name: &str) -> Option<Point> {
+    Some(match name {
+        "applied" => Point::Applied,
+        "submitted" => Point::Submitted,
+        "flush" => Point::Flush,
+        "written" => Point::Written,
+        "committed" => Point::Committed,
+        "checkpointed" => Point::Checkpointed,
+        "answer" => Point::Answer,
+        _ => return None,
+    })
+}
+
+/// What the log says at start.
+#[must_use]
+pub fn warning() -> String {
+    format!(
+        "this process breaks its promises on purpose: {:?}",
+        *SWITCHES
+    )
+}
+
+/// Whether `switch` is on.
+#[must_use]
+pub fn is_on(switch: Switch) -> bool {
+    SWITCHES.contains(&switch)
+}
+
+/// Panics if an entity is to panic after its decision `seq`.
+pub fn decided(seq: Seq) {
+    assert!(
+        !is_on(Switch::PanicAt(seq)),
+        "a panic on purpose, after decision {}",
+        seq.0
+    );
+}
+
+/// Ends the process as `kill -9` does, if it is to die here and now.
+pub fn pass(point: Point) {
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+    let last = SWITCHES.iter().find_map(|switch| match switch {
+        Switch::DieAt(at, nth) if *at == point => Some(*nth),
+        _ => None,
+    });
+    if let Some(last) = last
+        && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == last
+    {
+        std::process::abort();
+    }
+}
