@@ -426,7 +426,13 @@ async fn an_outage_of_the_database_moves_no_shard() {
         let hold = hold_at_last(&a, &timetable, "G-A-1").await;
         order_at_last(&a, &hold).await;
     }
-    let after = admin.get("/admin/cluster").ok(200).await;
+    // What a node tells of the other is as old as its own last renewal, which may
+    // have been before the other's first.
+    let after = eventually("both nodes see each other live", SETTLE_LIMIT, || async {
+        let seen = admin.get("/admin/cluster").ok(200).await;
+        (shares(&seen).len() == 2).then_some(seen)
+    })
+    .await;
     assert_eq!(shares(&after), shares(&before));
     assert_eq!(after["shards"], before["shards"]);
     world.audit();
