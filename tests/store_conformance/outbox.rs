@@ -6,7 +6,7 @@ use onsale::domain::ids::{EntityId, OrderId, ShardId, TimetableId, UserId};
 use onsale::domain::order::Order;
 use onsale::persistence::store::dead_letters::NewDeadLetter;
 use onsale::persistence::store::orders::OrderFilter;
-use onsale::persistence::store::outbox::{Asked, Backlog, Envelope, NewTicket};
+use onsale::persistence::store::outbox::{Asked, Backlog, Came, Envelope, NewTicket};
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, event, order, timetable, user};
@@ -14,6 +14,7 @@ use crate::fixture::{Fixture, NOW, event, order, timetable, user};
 on_every_store!(
     events_are_read_in_order_by_shard_and_place,
     tickets_are_issued_once_and_in_order,
+    events_straight_from_the_outbox_are_published_with_their_tickets,
     of_two_consumers_at_once_one_issues,
     a_dead_letter_is_kept_until_it_is_acted_on,
     orders_are_listed_newest_first,
@@ -135,11 +136,35 @@ async fn issue(f: &Fixture, event: &Envelope, number: u64, tickets: Vec<NewTicke
     };
     let issued = f.store.issue_tickets(
         "tickets",
+        Came::OverBroker,
         vec![(event, Asked::Tickets(tickets))],
         "kid".to_owned(),
         NOW,
     );
     issued.await.unwrap()[0]
+}
+
+async fn events_straight_from_the_outbox_are_published_with_their_tickets(f: &Fixture) {
+    let ann = user();
+    let (show, bought, _) = sold(f, ann).await;
+    let found = f.store.unpublished(None, None, 100).await.unwrap();
+    let [event] = found.try_into().unwrap();
+    let behind_a_gap = Envelope {
+        event_seq: 3,
+        ..event.clone()
+    };
+    let ticket = ticket(show, bought.id, 1, ann);
+    let asked = vec![
+        (event, Asked::Tickets(vec![ticket])),
+        (behind_a_gap, Asked::Tickets(Vec::new())),
+    ];
+    let kid = "kid".to_owned();
+    let issued = f
+        .store
+        .issue_tickets("tickets", Came::FromOutbox, asked, kid, NOW);
+    assert_eq!(issued.await.unwrap(), [true, false]);
+    assert_eq!(f.store.backlog().await.unwrap().events, 0);
+    assert_eq!(f.store.tickets_of(ann, None, 100).await.unwrap().len(), 1);
 }
 
 async fn tickets_are_issued_once_and_in_order(f: &Fixture) {
@@ -257,6 +282,7 @@ async fn a_dead_letter_is_kept_until_it_is_acted_on(f: &Fixture) {
     let asked = Asked::Dead(first.clone());
     let issued = f.store.issue_tickets(
         "tickets",
+        Came::OverBroker,
         vec![(event.clone(), asked)],
         "kid".to_owned(),
         NOW,

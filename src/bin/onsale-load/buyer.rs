@@ -53,6 +53,9 @@ pub(crate) struct Habits {
 #[derive(Debug)]
 pub(crate) struct Sale {
     pub(crate) pool: Pool,
+    /// For those who have bought. In one line with the buyers who still wait for
+    /// a connection, they would measure that line instead of the issue of tickets.
+    pub(crate) pool_of_owners: Pool,
     pub(crate) timetable: String,
     pub(crate) map: Mutex<SeatMap>,
     pub(crate) map_read_at: Mutex<Instant>,
@@ -280,7 +283,11 @@ impl Sale {
     async fn call(&self, step: Step, request: &Request<'_>, repeats: u32) -> Journey<Reply> {
         let (mut shed, mut lost) = (0, 0);
         loop {
-            match self.pool.call(request).await {
+            let pool = match step {
+                Step::LookUp | Step::Ticket => &self.pool_of_owners,
+                _ => &self.pool,
+            };
+            match pool.call(request).await {
                 Ok(reply) if matches!(reply.status, 429 | 503) => {
                     self.tally.shed();
                     shed += 1;

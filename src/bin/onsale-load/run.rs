@@ -55,7 +55,8 @@ pub(crate) struct RunArgs {
     /// No buyer begins later than so many seconds after the start.
     #[arg(long, default_value_t = 60)]
     duration: u64,
-    /// How many connections the buyers share: so many requests are in flight.
+    /// How many connections the buyers share: so many requests are in flight, and
+    /// an eighth more of those who look for their tickets.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=16_000))]
     connections: u16,
     /// How old the seat map may be that a buyer looks at, in milliseconds.
@@ -73,6 +74,9 @@ pub(crate) struct RunArgs {
     store_config: Option<PathBuf>,
 }
 
+/// One connection for owners of tickets to so many for buyers.
+const OWNERS_SHARE: usize = 8;
+
 /// Runs a sale; `Ok(false)` if anything failed or the audit has findings.
 ///
 /// # Errors
@@ -86,7 +90,10 @@ pub(crate) async fn run(args: RunArgs) -> Result<bool, String> {
         return Err(format!("--buyers {wanted}: the file has {there}"));
     }
     let durability = settings.as_ref().map(Durability::measure).transpose()?;
-    let pool = Pool::new(Target::of(&args.url).await?, args.connections.into());
+    let connections = usize::from(args.connections);
+    let pool = Pool::new(Target::of(&args.url).await?, connections);
+    let for_owners = (connections / OWNERS_SHARE).max(1);
+    let pool_of_owners = Pool::new(Target::of(&args.url).await?, for_owners);
     let timetable = match &args.timetable {
         Some(id) => id.clone(),
         None => first_on_sale(&pool).await?,
@@ -95,6 +102,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<bool, String> {
     let started = Instant::now();
     let sale = Arc::new(Sale {
         pool,
+        pool_of_owners,
         timetable,
         map: Mutex::new(map),
         map_read_at: Mutex::new(started),

@@ -16,8 +16,10 @@ impl InProcess {
         Self { tickets }
     }
 
-    /// Has the consumers act on events. Tells of each whether they have; one
-    /// behind a gap of a consumer waits.
+    /// Has the consumers act on events, which are published with that: a second
+    /// transaction for it would wait for the one writer of an embedded store
+    /// again. Tells of each whether they have; one behind a gap of a consumer
+    /// waits.
     pub(super) async fn publish(&self, events: Vec<Envelope>) -> Result<Vec<bool>, BusError> {
         self.tickets.take(events, None).await
     }

@@ -38,20 +38,6 @@ pub(super) enum To {
     Kafka(Producer),
 }
 
-impl To {
-    /// Publishes events. Tells of each whether the bus has it.
-    async fn publish(&self, events: Vec<Envelope>) -> Result<Vec<bool>, BusError> {
-        match self {
-            Self::InProcess(bus) => bus.publish(events).await,
-            Self::Kafka(producer) => {
-                let count = events.len();
-                producer.publish(&events).await?;
-                Ok(vec![true; count])
-            }
-        }
-    }
-}
-
 pub(super) struct Relay {
     pub(super) store: Store,
     pub(super) clock: Clock,
@@ -196,23 +182,26 @@ impl Relay {
         if events.is_empty() {
             return Ok(());
         }
-        let taken = self.to.publish(events.clone()).await?;
-        let (mut published, mut behind) = (Vec::new(), Vec::new());
-        for (event, taken) in events.into_iter().zip(taken) {
-            if taken {
-                published.push(event);
-            } else {
-                behind.push(event);
+        let entities: Vec<Uuid> = events.iter().map(|event| event.entity).collect();
+        let taken = match &self.to {
+            To::InProcess(bus) => bus.publish(events).await?,
+            To::Kafka(producer) => {
+                producer.publish(&events).await?;
+                let now = self.clock.now();
+                self.store.mark_published(&events, now).await?;
+                vec![true; events.len()]
             }
+        };
+        relayed.published += taken.iter().filter(|taken| **taken).count();
+        for (entity, _) in entities
+            .into_iter()
+            .zip(&taken)
+            .filter(|(_, taken)| !**taken)
+        {
+            relayed.behind += 1;
+            relayed.held_up = relayed.held_up.or(Some(entity));
         }
-        relayed.behind += behind.len();
-        relayed.held_up = relayed.held_up.or(behind.first().map(|event| event.entity));
-        relayed.published += published.len();
-        if published.is_empty() {
-            return Ok(());
-        }
-        let now = self.clock.now();
-        Ok(self.store.mark_published(&published, now).await?)
+        Ok(())
     }
 }
 

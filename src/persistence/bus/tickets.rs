@@ -8,7 +8,7 @@ use super::{BusError, ORDERS_TOPIC, message};
 use crate::clock::Clock;
 use crate::domain::ids::{shard_of, with_shard};
 use crate::persistence::store::dead_letters::{DeadLetter, NewDeadLetter};
-use crate::persistence::store::outbox::{Asked, Envelope, NewTicket};
+use crate::persistence::store::outbox::{Asked, Came, Envelope, NewTicket};
 use crate::persistence::{Store, StoreError};
 use crate::telemetry;
 
@@ -39,8 +39,11 @@ impl TicketIssue {
 
     /// Acts on `events`, in one transaction with the consumer's marks. Tells of
     /// each whether it is done with: acted on, dropped as a repetition, or
-    /// dead. One behind a gap isn't. Dead letters are told to `dead_topic` first,
-    /// so that none is lost; it may hear of one twice.
+    /// dead. One behind a gap isn't.
+    ///
+    /// Where events come over a broker, dead letters are told to its
+    /// `dead_topic` first, so that none is lost; it may hear of one twice. Without
+    /// one, events come from the outbox itself, and are published by this.
     ///
     /// # Errors
     /// If the store or the topic can't be written now; nothing was done then,
@@ -72,9 +75,15 @@ impl TicketIssue {
                 .tell(asked.iter().filter_map(|(_, asked)| asked.letter()))
                 .await?;
         }
+        let came = match dead_topic {
+            Some(_) => Came::OverBroker,
+            None => Came::FromOutbox,
+        };
+        let (events, kid) = (asked.clone(), self.kid.clone());
+        let now = self.clock.now();
         let tried = self
             .store
-            .issue_tickets(CONSUMER, asked.clone(), self.kid.clone(), self.clock.now())
+            .issue_tickets(CONSUMER, came, events, kid, now)
             .await;
         let error = match tried {
             Err(error @ (StoreError::Constraint { .. } | StoreError::Defect(_))) => error,

@@ -11,7 +11,7 @@ use super::{Link, PostgresStore};
 use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::store::outbox::{Asked, Backlog, Envelope, NewTicket, Place};
+use crate::persistence::store::outbox::{Asked, Backlog, Came, Envelope, NewTicket, Place};
 
 impl PostgresStore {
     pub(crate) async fn unpublished(
@@ -93,33 +93,15 @@ impl PostgresStore {
         events: &[Envelope],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let entities: Vec<Uuid> = events.iter().map(|e| e.entity).collect();
-        let topics: Vec<String> = events.iter().map(|e| e.topic.clone()).collect();
-        let numbers: Vec<i64> = events.iter().map(|e| e.event_seq.cast_signed()).collect();
-        self.transaction(move |c| {
-            Box::pin(async move {
-                c.sql(
-                    "UPDATE outbox SET published_at = $4 \
-                     FROM unnest($1::uuid[], $2::text[], $3::bigint[]) \
-                       AS done (entity, topic, event_seq) \
-                     WHERE outbox.entity = done.entity AND outbox.topic = done.topic \
-                       AND outbox.event_seq = done.event_seq",
-                )
-                .bind(entities)
-                .bind(topics)
-                .bind(numbers)
-                .bind(now.0)
-                .execute(c.on())
-                .await?;
-                Ok(())
-            })
-        })
-        .await
+        let events = events.to_vec();
+        self.transaction(move |c| Box::pin(async move { publish(c, &events, now).await }))
+            .await
     }
 
     pub(crate) async fn issue_tickets(
         &self,
         consumer: &'static str,
+        came: Came,
         events: Vec<(Envelope, Asked)>,
         kid: String,
         now: Timestamp,
@@ -147,11 +129,43 @@ impl PostgresStore {
                     insert_dead_letter(c, consumer, letter, now).await?;
                 }
                 save_marks(c, consumer, &marks).await?;
+                if came == Came::FromOutbox {
+                    let done = events.iter().zip(&taken).filter(|(_, taken)| **taken);
+                    publish(c, done.map(|((event, _), _)| event), now).await?;
+                }
                 Ok(taken)
             })
         })
         .await
     }
+}
+
+/// Marks events as published.
+async fn publish(
+    c: &mut Link,
+    events: impl IntoIterator<Item = &Envelope>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (mut entities, mut topics, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    for event in events {
+        entities.push(event.entity);
+        topics.push(event.topic.clone());
+        numbers.push(event.event_seq.cast_signed());
+    }
+    c.sql(
+        "UPDATE outbox SET published_at = $4 \
+         FROM unnest($1::uuid[], $2::text[], $3::bigint[]) \
+           AS done (entity, topic, event_seq) \
+         WHERE outbox.entity = done.entity AND outbox.topic = done.topic \
+           AND outbox.event_seq = done.event_seq",
+    )
+    .bind(entities)
+    .bind(topics)
+    .bind(numbers)
+    .bind(now.0)
+    .execute(c.on())
+    .await?;
+    Ok(())
 }
 
 type Marks = HashMap<(Uuid, String), u64>;

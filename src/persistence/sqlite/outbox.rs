@@ -12,7 +12,7 @@ use super::dead_letters::insert_dead_letter;
 use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::store::outbox::{Asked, Backlog, Envelope, NewTicket, Place};
+use crate::persistence::store::outbox::{Asked, Backlog, Came, Envelope, NewTicket, Place};
 
 impl SqliteStore {
     pub(crate) async fn unpublished(
@@ -74,25 +74,9 @@ impl SqliteStore {
         events: &[Envelope],
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let keys: Vec<_> = events
-            .iter()
-            .map(|e| (hex(e.entity), e.topic.clone(), e.event_seq))
-            .collect();
-        let keys = json(&keys)?;
+        let events = events.to_vec();
         self.transaction(move |connection| {
-            Box::pin(async move {
-                sqlx::query(
-                    "UPDATE outbox SET published_at = ?2 FROM json_each(?1) AS done \
-                     WHERE outbox.entity = unhex(done.value ->> 0) \
-                       AND outbox.topic = done.value ->> 1 \
-                       AND outbox.event_seq = done.value ->> 2",
-                )
-                .bind(keys)
-                .bind(now.0)
-                .execute(connection)
-                .await?;
-                Ok(())
-            })
+            Box::pin(async move { publish(connection, &events, now).await })
         })
         .await
     }
@@ -100,6 +84,7 @@ impl SqliteStore {
     pub(crate) async fn issue_tickets(
         &self,
         consumer: &'static str,
+        came: Came,
         events: Vec<(Envelope, Asked)>,
         kid: String,
         now: Timestamp,
@@ -127,11 +112,38 @@ impl SqliteStore {
                     insert_dead_letter(connection, consumer, letter, now).await?;
                 }
                 save_marks(connection, consumer, &marks).await?;
+                if came == Came::FromOutbox {
+                    let done = events.iter().zip(&taken).filter(|(_, taken)| **taken);
+                    publish(connection, done.map(|((event, _), _)| event), now).await?;
+                }
                 Ok(taken)
             })
         })
         .await
     }
+}
+
+/// Marks events as published.
+async fn publish(
+    connection: &mut SqliteConnection,
+    events: impl IntoIterator<Item = &Envelope>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let places = events.into_iter();
+    let keys: Vec<_> = places
+        .map(|e| (hex(e.entity), &e.topic, e.event_seq))
+        .collect();
+    sqlx::query(
+        "UPDATE outbox SET published_at = ?2 FROM json_each(?1) AS done \
+         WHERE outbox.entity = unhex(done.value ->> 0) \
+           AND outbox.topic = done.value ->> 1 \
+           AND outbox.event_seq = done.value ->> 2",
+    )
+    .bind(json(&keys)?)
+    .bind(now.0)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 type Marks = HashMap<(Uuid, String), u64>;

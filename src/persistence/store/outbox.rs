@@ -58,6 +58,15 @@ pub enum Asked {
     Dead(NewDeadLetter),
 }
 
+/// How events came to their consumer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Came {
+    /// Straight from this store's outbox: who takes them publishes them.
+    FromOutbox,
+    /// Over a broker, which has them, whatever becomes of them here.
+    OverBroker,
+}
+
 impl Asked {
     /// The dead letter that it is.
     #[must_use]
@@ -127,17 +136,19 @@ impl Store {
     /// a gap is left for later. A ticket is made only while its order owns the
     /// seat, and only once. What can't be acted on is kept as a dead letter, and
     /// what is behind it goes on. Tells of each event whether it was taken or
-    /// dropped.
+    /// dropped. Those that came straight from the outbox are marked as published
+    /// in the same transaction.
     ///
     /// # Errors
     /// If the store can't be written; nothing was issued then.
     pub async fn issue_tickets(
         &self,
         consumer: &'static str,
+        came: Came,
         events: Vec<(Envelope, Asked)>,
         kid: String,
         now: Timestamp,
     ) -> Result<Vec<bool>, StoreError> {
-        on_backend!(self, issue_tickets(consumer, events, kid, now))
+        on_backend!(self, issue_tickets(consumer, came, events, kid, now))
     }
 }

@@ -25,7 +25,7 @@ use crate::domain::timetable::{self, Choice, Timetable};
 use crate::persistence::batch::{Contribution, Persisted};
 use crate::persistence::sqlite::SqliteStore;
 use crate::persistence::store::commit::Verdict;
-use crate::persistence::store::outbox::{Asked, NewTicket};
+use crate::persistence::store::outbox::{Asked, Came, NewTicket};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const PRICE: i64 = 1_000;
@@ -385,7 +385,7 @@ impl World {
             wanted.push((event.clone(), Asked::Tickets(tickets)));
         }
         self.store
-            .issue_tickets("tickets", wanted, "kid".to_owned(), NOW)
+            .issue_tickets("tickets", Came::OverBroker, wanted, "kid".to_owned(), NOW)
             .await
             .unwrap();
         self.store.mark_published(&events, NOW).await.unwrap();
