@@ -15,7 +15,7 @@ use super::request::{PerformancePatch, PerformanceRequest, TimetableRequest, Ven
 use super::rows::{IdemKey, Insertion, PerformanceRow, TimetableRow, VenueRow};
 use super::{Catalogue, ViewCount};
 use crate::domain::ids::{PerformanceId, TimetableId, UserId, VenueId};
-use crate::domain::queue_policy::PolicyRequest;
+use crate::domain::queue::policy::PolicyRequest;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::catalogue::Update;

@@ -8,7 +8,7 @@ use super::rows::{GradeRow, PerformanceRow};
 use crate::domain::layout::{Layout, RowSpec, SectionShape, SectionSpec};
 use crate::domain::money::Money;
 use crate::domain::plan::{GRADES_MAX, Limits};
-use crate::domain::queue_policy::{PolicyRequest, QueuePolicy};
+use crate::domain::queue::policy::{PolicyRequest, QueuePolicy};
 use crate::domain::time::Timestamp;
 
 /// The longest title of a performance and name of a venue, in characters.

@@ -9,7 +9,7 @@ use super::request::{GradeRequest, PerformanceRequest, TimetableRequest};
 use super::rows::{PerformanceRow, Poster, TimetableRow};
 use crate::domain::ids::{PerformanceId, TimetableId};
 use crate::domain::plan::Limits;
-use crate::domain::queue_policy::QueuePolicy;
+use crate::domain::queue::policy::QueuePolicy;
 use crate::domain::time::Timestamp;
 
 pub(super) fn timetable_row(

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::rows::GradeRow;
 use crate::domain::ids::VenueId;
 use crate::domain::money::{Currency, Money};
-use crate::domain::queue_policy::PolicyRequest;
+use crate::domain::queue::policy::PolicyRequest;
 use crate::domain::time::Timestamp;
 
 /// A venue to be made.

@@ -6,7 +6,7 @@ use crate::domain::ids::{PerformanceId, TimetableId, UserId, VenueId};
 use crate::domain::layout::SectionSpec;
 use crate::domain::money::{Currency, Money};
 use crate::domain::plan::Limits;
-use crate::domain::queue_policy::QueuePolicy;
+use crate::domain::queue::policy::QueuePolicy;
 use crate::domain::time::Timestamp;
 
 /// The `Idempotency-Key` that a row was made under: the barrier behind the

@@ -142,6 +142,8 @@ id! {
     TicketId;
     /// A line of refresh tokens that began with one sign-in.
     SessionId;
+    /// A place in the waiting room, from joining to its end.
+    QueueTicketId;
 }
 
 /// What kind of state machine an entity is.

@@ -15,7 +15,7 @@ pub mod money;
 pub mod order;
 pub mod placement;
 pub mod plan;
-pub mod queue_policy;
+pub mod queue;
 pub mod roles;
 pub mod seat;
 pub mod time;

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::catalogue::request::{PerformancePatch, PerformanceRequest};
 use crate::catalogue::{Made, Performance};
 use crate::domain::ids::{PerformanceId, UserId};
-use crate::domain::queue_policy::{PolicyRequest, QueuePolicy};
+use crate::domain::queue::policy::{PolicyRequest, QueuePolicy};
 use crate::domain::time::Timestamp;
 use crate::http::auth::Organizer;
 use crate::http::catalogue::answers::PerformanceDetail;

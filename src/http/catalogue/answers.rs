@@ -7,7 +7,7 @@ use crate::catalogue::{Performance, SaleStatus, SeatsOf, Timetable};
 use crate::domain::ids::{PerformanceId, TimetableId, VenueId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::plan::Limits;
-use crate::domain::queue_policy::{Admit, Opening, QueuePolicy};
+use crate::domain::queue::policy::{Admit, Opening, QueuePolicy};
 use crate::domain::time::Timestamp;
 
 /// A performance in a list.

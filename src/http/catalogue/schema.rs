@@ -7,7 +7,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::plan::Limits;
-use crate::domain::queue_policy::{Admit, Opening, PolicyRequest, Preset, QueuePolicy};
+use crate::domain::queue::policy::{Admit, Opening, PolicyRequest, Preset, QueuePolicy};
 
 macro_rules! described_by {
     ($($described:ty: $document:ty),* $(,)?) => {$(

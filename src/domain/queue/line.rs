@@ -1,0 +1,387 @@
+//! Who is where in the line: the number that was admitted last, and which of
+//! those after it have gone. Every node keeps a copy, so that it can tell its
+//! sockets their positions without asking the owner.
+
+use serde::{Deserialize, Serialize};
+
+/// The place of somebody in the order of a queue, from 1: lower ones enter
+/// first. 0 is nobody's.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct TicketNumber(pub u32);
+
+impl TicketNumber {
+    /// The number after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// The highest number that is ever given out: bounds the memory of a line to
+/// 17 MB.
+pub const NUMBER_MAX: TicketNumber = TicketNumber(1 << 27);
+
+/// Numbers by block; the counts of blocks are summed in a tree.
+const BLOCK: u32 = 512;
+const WORDS: usize = BLOCK as usize / 64;
+
+type Block = [u64; WORDS];
+
+/// So many blocks may lie behind the last admitted number before they are
+/// dropped; more than half of all must.
+const DEAD_BLOCKS: usize = 64;
+
+/// The positions of a queue at one moment.
+///
+/// A position is the number less the last one admitted and those that have
+/// gone between them. Only what makes it smaller can happen, so it never grows.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Line {
+    seq: u64,
+    admitted_up_to: TicketNumber,
+    last: TicketNumber,
+    /// The block of numbers that `blocks` begins with.
+    first_block: usize,
+    /// A bit for each number that has gone.
+    blocks: Vec<Block>,
+    /// Fenwick tree over the counts of `blocks`, from 1.
+    tree: Vec<u32>,
+    /// How many bits are set at or below `admitted_up_to`.
+    gone_before: u32,
+}
+
+/// What has changed in a line since version `seq` - 1.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LineDelta {
+    /// The version that it makes.
+    pub seq: u64,
+    /// The last number admitted.
+    pub admitted_up_to: TicketNumber,
+    /// The last number given out.
+    pub last: TicketNumber,
+    /// Who has gone.
+    pub departed: Vec<TicketNumber>,
+}
+
+/// A whole line, to begin a copy with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LineSnapshot {
+    seq: u64,
+    admitted_up_to: TicketNumber,
+    last: TicketNumber,
+    first_block: u32,
+    blocks: Vec<Block>,
+}
+
+/// A delta doesn't follow on the version of the copy: a snapshot is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the copy of the line is at version {have}, the change makes version {next}")]
+pub struct Missed {
+    /// The version of the copy.
+    pub have: u64,
+    /// The version of the delta.
+    pub next: u64,
+}
+
+impl Line {
+    /// A line in which numbers up to `last` were given out and all up to
+    /// `admitted_up_to` have been admitted.
+    #[must_use]
+    pub fn new(admitted_up_to: TicketNumber, last: TicketNumber) -> Self {
+        Self {
+            admitted_up_to,
+            last: last.max(admitted_up_to),
+            first_block: block_of(admitted_up_to),
+            ..Self::default()
+        }
+    }
+
+    /// Its version.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The last number admitted.
+    #[must_use]
+    pub fn admitted_up_to(&self) -> TicketNumber {
+        self.admitted_up_to
+    }
+
+    /// The last number given out.
+    #[must_use]
+    pub fn last(&self) -> TicketNumber {
+        self.last
+    }
+
+    /// How many are before `number`, and it: 1 is next. A number that was
+    /// passed is next, too.
+    #[must_use]
+    pub fn position(&self, number: TicketNumber) -> u32 {
+        let ahead = number.0.saturating_sub(self.admitted_up_to.0);
+        let gone = self.gone_upto(number).saturating_sub(self.gone_before);
+        ahead.saturating_sub(gone).max(1)
+    }
+
+    /// How many are behind `number`.
+    #[must_use]
+    pub fn behind(&self, number: TicketNumber) -> u32 {
+        let from = number.max(self.admitted_up_to);
+        let behind = self.last.0.saturating_sub(from.0);
+        let gone = self
+            .gone_upto(self.last)
+            .saturating_sub(self.gone_upto(from));
+        behind.saturating_sub(gone)
+    }
+
+    /// Whether `number` has gone before it was admitted; `false` for those that
+    /// were admitted or passed.
+    #[must_use]
+    pub fn has_gone(&self, number: TicketNumber) -> bool {
+        if number <= self.admitted_up_to {
+            return false;
+        }
+        let block = block_of(number).checked_sub(self.first_block);
+        let word = block
+            .and_then(|block| self.blocks.get(block))
+            .and_then(|block| block.get(word_of(number)));
+        word.is_some_and(|word| word & bit_of(number) != 0)
+    }
+
+    /// Numbers up to `last` are given out.
+    pub(super) fn issue(&mut self, last: TicketNumber) {
+        self.last = self.last.max(last);
+    }
+
+    /// `number` has gone. `true` if that was new.
+    pub(super) fn depart(&mut self, number: TicketNumber) -> bool {
+        if number <= self.admitted_up_to || number > NUMBER_MAX {
+            return false;
+        }
+        let Some(at) = block_of(number).checked_sub(self.first_block) else {
+            return false;
+        };
+        while self.blocks.len() <= at {
+            self.push_block([0; WORDS]);
+        }
+        let word = self
+            .blocks
+            .get_mut(at)
+            .and_then(|block| block.get_mut(word_of(number)));
+        let Some(word) = word else {
+            return false;
+        };
+        if *word & bit_of(number) != 0 {
+            return false;
+        }
+        *word |= bit_of(number);
+        let mut node = at + 1;
+        while let Some(count) = self.tree.get_mut(node - 1) {
+            *count += 1;
+            node += node & node.wrapping_neg();
+        }
+        true
+    }
+
+    /// All up to `upto` were admitted or passed.
+    pub(super) fn advance(&mut self, upto: TicketNumber) {
+        if upto <= self.admitted_up_to {
+            return;
+        }
+        self.admitted_up_to = upto;
+        self.last = self.last.max(upto);
+        let dead = block_of(upto).saturating_sub(self.first_block);
+        if dead > DEAD_BLOCKS && dead * 2 > self.blocks.len() {
+            self.blocks.drain(..dead.min(self.blocks.len()));
+            self.first_block += dead;
+            self.plant();
+        }
+        self.gone_before = self.gone_upto(upto);
+    }
+
+    pub(super) fn set_seq(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+
+    /// How many bits are set at or below `number`.
+    fn gone_upto(&self, number: TicketNumber) -> u32 {
+        let Some(at) = block_of(number).checked_sub(self.first_block) else {
+            return 0;
+        };
+        let mut node = at.min(self.tree.len());
+        let mut gone = 0;
+        while node > 0 {
+            gone += self.tree.get(node - 1).copied().unwrap_or(0);
+            node &= node - 1;
+        }
+        let Some(block) = self.blocks.get(at) else {
+            return gone;
+        };
+        let word = word_of(number);
+        let before = block.iter().take(word).map(|word| word.count_ones());
+        let upto = bit_of(number) | (bit_of(number) - 1);
+        let within = block.get(word).map_or(0, |word| (word & upto).count_ones());
+        gone + before.sum::<u32>() + within
+    }
+
+    /// Adds a block, and its node: the sum of what the node covers.
+    fn push_block(&mut self, block: Block) {
+        let node = self.blocks.len() + 1;
+        let mut sum = count(&block);
+        let mut child = node - 1;
+        while child > node & (node - 1) {
+            sum += self.tree.get(child - 1).copied().unwrap_or(0);
+            child &= child - 1;
+        }
+        self.blocks.push(block);
+        self.tree.push(sum);
+    }
+
+    /// Makes the tree anew.
+    fn plant(&mut self) {
+        self.tree.clear();
+        for block in std::mem::take(&mut self.blocks) {
+            self.push_block(block);
+        }
+    }
+
+    /// The whole of it.
+    #[must_use]
+    pub fn snapshot(&self) -> LineSnapshot {
+        LineSnapshot {
+            seq: self.seq,
+            admitted_up_to: self.admitted_up_to,
+            last: self.last,
+            first_block: u32::try_from(self.first_block).unwrap_or(u32::MAX),
+            blocks: self.blocks.clone(),
+        }
+    }
+
+    /// Follows the owner's line.
+    ///
+    /// # Errors
+    /// [`Missed`] if the change isn't the next one; nothing changes then.
+    pub fn follow(&mut self, delta: &LineDelta) -> Result<(), Missed> {
+        if delta.seq != self.seq + 1 {
+            return Err(Missed {
+                have: self.seq,
+                next: delta.seq,
+            });
+        }
+        self.seq = delta.seq;
+        self.issue(delta.last);
+        for number in &delta.departed {
+            self.depart(*number);
+        }
+        self.advance(delta.admitted_up_to);
+        Ok(())
+    }
+}
+
+impl From<LineSnapshot> for Line {
+    fn from(snapshot: LineSnapshot) -> Self {
+        let mut line = Self {
+            seq: snapshot.seq,
+            admitted_up_to: snapshot.admitted_up_to,
+            last: snapshot.last,
+            first_block: snapshot.first_block as usize,
+            blocks: snapshot.blocks,
+            ..Self::default()
+        };
+        line.plant();
+        line.gone_before = line.gone_upto(line.admitted_up_to);
+        line
+    }
+}
+
+fn block_of(number: TicketNumber) -> usize {
+    (number.0 / BLOCK) as usize
+}
+
+fn word_of(number: TicketNumber) -> usize {
+    (number.0 % BLOCK / 64) as usize
+}
+
+fn bit_of(number: TicketNumber) -> u64 {
+    1 << (number.0 % 64)
+}
+
+fn count(block: &Block) -> u32 {
+    block.iter().map(|word| word.count_ones()).sum()
+}
+
+/// More changes than this between two ticks are not listed: followers take a
+/// snapshot.
+const LISTED_MAX: usize = 65_536;
+
+/// The owner's line: knows what its followers haven't been told.
+#[derive(Clone, Debug, Default)]
+pub struct LeadingLine {
+    line: Line,
+    departed: Vec<TicketNumber>,
+    changed: bool,
+    /// Too much has changed to be listed.
+    skipped: bool,
+}
+
+impl LeadingLine {
+    /// Leads `line`.
+    #[must_use]
+    pub fn new(line: Line) -> Self {
+        Self {
+            line,
+            ..Self::default()
+        }
+    }
+
+    /// The line.
+    #[must_use]
+    pub fn line(&self) -> &Line {
+        &self.line
+    }
+
+    pub(super) fn issue(&mut self, last: TicketNumber) {
+        self.line.issue(last);
+        self.changed = true;
+    }
+
+    pub(super) fn depart(&mut self, number: TicketNumber) {
+        if !self.line.depart(number) {
+            return;
+        }
+        self.changed = true;
+        if self.departed.len() < LISTED_MAX {
+            self.departed.push(number);
+        } else {
+            self.skipped = true;
+        }
+    }
+
+    pub(super) fn advance(&mut self, upto: TicketNumber) {
+        self.line.advance(upto);
+        self.changed = true;
+    }
+
+    /// What has changed since this was last called; `None` if nothing has. Too
+    /// much of it skips a version, so that followers ask for a snapshot.
+    pub fn take_delta(&mut self) -> Option<LineDelta> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let skipped = u64::from(std::mem::take(&mut self.skipped));
+        self.line.set_seq(self.line.seq() + 1 + skipped);
+        let mut departed = std::mem::take(&mut self.departed);
+        if skipped > 0 {
+            departed.clear();
+        }
+        Some(LineDelta {
+            seq: self.line.seq(),
+            admitted_up_to: self.line.admitted_up_to(),
+            last: self.line.last(),
+            departed,
+        })
+    }
+}

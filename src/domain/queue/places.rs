@@ -1,0 +1,466 @@
+//! Everybody's place, found by user and by number. Millions of them: 72 bytes
+//! each, in chunks that never move, with tables of 32-bit indices beside them.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::command::End;
+use super::line::TicketNumber;
+use crate::domain::ids::{QueueTicketId, UserId};
+use crate::domain::time::{Millis, Timestamp};
+
+/// How long who has left or expired is told so, with the old number: the HTTP
+/// contract promises 10 min.
+pub const ENDED_FOR: Millis = Millis::from_secs(600);
+
+/// Where a place is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Slot(pub u32);
+
+/// Seconds since 1970: enough until 2106, at half the size.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Seconds(pub u32);
+
+impl Seconds {
+    /// The second that `at` is in.
+    pub(super) fn of(at: Timestamp) -> Self {
+        Self(u32::try_from(at.0.div_euclid(1000)).unwrap_or(if at.0 < 0 { 0 } else { u32::MAX }))
+    }
+
+    /// Its beginning.
+    pub(super) fn start(self) -> Timestamp {
+        Timestamp(i64::from(self.0) * 1000)
+    }
+
+    /// The second in which what began in this one is surely over.
+    pub(super) fn after(self, seconds: u32) -> Self {
+        Self(self.0.saturating_add(1).saturating_add(seconds))
+    }
+}
+
+/// How a place stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stand {
+    /// Waits for its turn, or for the draw.
+    Waiting {
+        /// The last sign of life.
+        seen: Seconds,
+        /// When it was told on joining that it would enter.
+        predicted: Option<Seconds>,
+    },
+    /// Is next, but that isn't durable yet.
+    Admitted { predicted: Option<Seconds> },
+    /// Has a pass.
+    Active {
+        granted_at: Timestamp,
+        expires_at: Timestamp,
+    },
+    /// Is over.
+    Ended {
+        end: End,
+        at: Timestamp,
+        /// When the pass would have ended; `at` if there was none.
+        pass_until: Timestamp,
+    },
+}
+
+/// A place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub user: UserId,
+    pub ticket: QueueTicketId,
+    pub joined_at: Timestamp,
+    /// `None` until the draw.
+    pub number: Option<TicketNumber>,
+    /// Was there for the draw.
+    pub entrant: bool,
+    pub stand: Stand,
+}
+
+/// How many places stand how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Counts {
+    /// Wait with a number.
+    pub waiting: u32,
+    /// Wait for the draw.
+    pub entrants: u32,
+    /// Have a pass, or are next.
+    pub active: u32,
+    /// Are remembered.
+    pub ended: u32,
+}
+
+const CHUNK: usize = 4_096;
+
+/// All places.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    chunks: Vec<Vec<Place>>,
+    /// Slots to be used again.
+    free: Vec<u32>,
+    users: HashTable<u32>,
+    hasher: RandomState,
+    numbers: Numbers,
+    counts: Counts,
+    /// Ended ones, oldest first; those that were used again are passed over.
+    ended: VecDeque<(u32, QueueTicketId)>,
+}
+
+impl Places {
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many are kept, in whatever state.
+    pub(super) fn len(&self) -> u32 {
+        let Counts {
+            waiting,
+            entrants,
+            active,
+            ended,
+        } = self.counts;
+        waiting + entrants + active + ended
+    }
+
+    fn hash(&self, user: UserId) -> u64 {
+        self.hasher.hash_one(user.0.as_u128())
+    }
+
+    pub(super) fn get(&self, Slot(slot): Slot) -> Option<&Place> {
+        let slot = slot as usize;
+        self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
+    }
+
+    fn get_mut(&mut self, Slot(slot): Slot) -> Option<&mut Place> {
+        let slot = slot as usize;
+        self.chunks.get_mut(slot / CHUNK)?.get_mut(slot % CHUNK)
+    }
+
+    /// The place of a user: the live one, or else the last.
+    pub(super) fn of_user(&self, user: UserId) -> Option<(Slot, &Place)> {
+        let is_theirs = |slot: &u32| {
+            self.get(Slot(*slot))
+                .is_some_and(|place| place.user == user)
+        };
+        let slot = self.users.find(self.hash(user), is_theirs)?;
+        self.get(Slot(*slot)).map(|place| (Slot(*slot), place))
+    }
+
+    /// Who waits with this number.
+    pub(super) fn waiting_at(&self, number: TicketNumber) -> Option<(Slot, &Place)> {
+        let slot = Slot(self.numbers.get(number)?);
+        let place = self.get(slot)?;
+        let waits = matches!(place.stand, Stand::Waiting { .. });
+        (waits && place.number == Some(number)).then_some((slot, place))
+    }
+
+    /// The first who waits with a number from `from` on.
+    pub(super) fn next_waiting(&self, from: TicketNumber) -> Option<(Slot, &Place)> {
+        let mut from = from;
+        loop {
+            let (number, slot) = self.numbers.next_from(from)?;
+            let found = self.get(Slot(slot)).filter(|place| {
+                place.number == Some(number) && matches!(place.stand, Stand::Waiting { .. })
+            });
+            if let Some(place) = found {
+                return Some((Slot(slot), place));
+            }
+            from = number.next();
+        }
+    }
+
+    /// Takes a place. An older one of the user that is over is forgotten.
+    pub(super) fn insert(&mut self, place: Place) -> Slot {
+        let slot = match self.of_user(place.user).map(|(slot, _)| slot) {
+            Some(old) => {
+                self.uncount(old);
+                self.put(old, place);
+                old
+            }
+            None => self.insert_new(place),
+        };
+        let number = self.get(slot).and_then(|place| place.number);
+        if let Some(number) = number {
+            self.numbers.set(number, Some(slot.0));
+        }
+        self.count(slot);
+        slot
+    }
+
+    fn insert_new(&mut self, place: Place) -> Slot {
+        let hash = self.hash(place.user);
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.put(Slot(slot), place);
+                Slot(slot)
+            }
+            None => self.push(place),
+        };
+        let Self {
+            users,
+            chunks,
+            hasher,
+            ..
+        } = self;
+        let hash_of = |slot: &u32| {
+            let at = *slot as usize;
+            let place = chunks
+                .get(at / CHUNK)
+                .and_then(|chunk| chunk.get(at % CHUNK));
+            place.map_or(0, |place| hasher.hash_one(place.user.0.as_u128()))
+        };
+        users.insert_unique(hash, slot.0, hash_of);
+        slot
+    }
+
+    fn push(&mut self, place: Place) -> Slot {
+        let full = self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK);
+        if full {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let before = (self.chunks.len() - 1) * CHUNK;
+        let at = self.chunks.last_mut().map_or(0, |chunk| {
+            chunk.push(place);
+            chunk.len() - 1
+        });
+        // Bounded by `places_max`, a u32.
+        Slot((before + at) as u32)
+    }
+
+    fn put(&mut self, slot: Slot, place: Place) {
+        if let Some(old) = self.get_mut(slot) {
+            *old = place;
+        }
+    }
+
+    fn counter(&mut self, slot: Slot) -> Option<&mut u32> {
+        let place = self.get(slot)?;
+        let numbered = place.number.is_some();
+        Some(match place.stand {
+            Stand::Waiting { .. } if numbered => &mut self.counts.waiting,
+            Stand::Waiting { .. } => &mut self.counts.entrants,
+            Stand::Admitted { .. } | Stand::Active { .. } => &mut self.counts.active,
+            Stand::Ended { .. } => &mut self.counts.ended,
+        })
+    }
+
+    fn count(&mut self, slot: Slot) {
+        if let Some(counter) = self.counter(slot) {
+            *counter = counter.saturating_add(1);
+        }
+    }
+
+    fn uncount(&mut self, slot: Slot) {
+        if let Some(counter) = self.counter(slot) {
+            *counter = counter.saturating_sub(1);
+        }
+    }
+
+    /// The only place where a place changes how it stands.
+    pub(super) fn stand(&mut self, slot: Slot, stand: Stand) {
+        self.uncount(slot);
+        if let Some(place) = self.get_mut(slot) {
+            place.stand = stand;
+        }
+        self.count(slot);
+        let Some(place) = self.get(slot) else { return };
+        let (ticket, number) = (place.ticket, place.number);
+        if let Stand::Ended { at, .. } = stand {
+            if let Some(number) = number {
+                self.numbers.set(number, None);
+            }
+            self.ended.push_back((slot.0, ticket));
+            self.forget_before(at);
+        }
+    }
+
+    /// A place that was inserted is over already.
+    pub(super) fn remember_end(&mut self, slot: Slot) {
+        let Some(place) = self.get(slot) else { return };
+        let (ticket, number) = (place.ticket, place.number);
+        if let Some(number) = number {
+            self.numbers.set(number, None);
+        }
+        self.ended.push_back((slot.0, ticket));
+    }
+
+    /// The draw gave `slot` its number.
+    pub(super) fn number(&mut self, slot: Slot, number: TicketNumber) {
+        self.uncount(slot);
+        if let Some(place) = self.get_mut(slot) {
+            place.number = Some(number);
+        }
+        self.numbers.set(number, Some(slot.0));
+        self.count(slot);
+    }
+
+    /// Without an entrant flag: left before the draw.
+    pub(super) fn set_entrant(&mut self, slot: Slot, entrant: bool) {
+        if let Some(place) = self.get_mut(slot) {
+            place.entrant = entrant;
+        }
+    }
+
+    /// Somebody who waits is there.
+    pub(super) fn seen(&mut self, slot: Slot, now: Timestamp) {
+        if let Some(Place {
+            stand: Stand::Waiting { seen, .. },
+            ..
+        }) = self.get_mut(slot)
+        {
+            *seen = Seconds::of(now);
+        }
+    }
+
+    /// All who are kept.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Place)> {
+        let all = self.chunks.iter().flatten().zip(0u32..);
+        all.filter(|(place, slot)| {
+            // A free slot still has the bytes of its last place.
+            self.of_user(place.user)
+                .is_some_and(|(of, _)| of.0 == *slot)
+        })
+        .map(|(place, slot)| (Slot(slot), place))
+    }
+
+    /// Nobody asks for numbers up to `upto` any more.
+    pub(super) fn passed(&mut self, upto: TicketNumber) {
+        self.numbers.trim(upto);
+    }
+
+    /// Forgets who ended long before `now`, a few at a time, and at most: each
+    /// that ends makes room for two.
+    fn forget_before(&mut self, now: Timestamp) {
+        for _ in 0..2 {
+            let Some((slot, ticket)) = self.ended.front().copied() else {
+                return;
+            };
+            if !self.forget_if(Slot(slot), ticket, |at| now.since(at) > ENDED_FOR) {
+                return;
+            }
+        }
+    }
+
+    /// Forgets the one who ended first, so that there is room.
+    pub(super) fn forget_oldest(&mut self) {
+        while let Some((slot, ticket)) = self.ended.front().copied() {
+            let before = self.counts.ended;
+            self.forget_if(Slot(slot), ticket, |_| true);
+            if self.counts.ended < before {
+                return;
+            }
+        }
+    }
+
+    /// Takes the first of the ended ones out, if it is `may` be forgotten or
+    /// its slot was used again.
+    fn forget_if(
+        &mut self,
+        slot: Slot,
+        ticket: QueueTicketId,
+        may: impl Fn(Timestamp) -> bool,
+    ) -> bool {
+        let found = self.get(slot).filter(|place| place.ticket == ticket);
+        let ended = found.and_then(|place| match place.stand {
+            Stand::Ended { at, .. } => Some((place.user, at)),
+            Stand::Waiting { .. } | Stand::Admitted { .. } | Stand::Active { .. } => None,
+        });
+        if let Some((user, at)) = ended {
+            if !may(at) {
+                return false;
+            }
+            let hash = self.hash(user);
+            if let Ok(entry) = self.users.find_entry(hash, |found| *found == slot.0) {
+                entry.remove();
+                self.uncount(slot);
+                self.free.push(slot.0);
+            }
+        }
+        self.ended.pop_front();
+        true
+    }
+}
+
+const NUMBERS_CHUNK: u32 = 1_024;
+const NOBODY: u32 = u32::MAX;
+
+/// The slot of each number, in chunks: made when needed, dropped when passed.
+#[derive(Clone, Debug, Default)]
+struct Numbers {
+    chunks: VecDeque<Option<Box<[u32]>>>,
+    /// The chunk that `chunks` begins with.
+    first: u32,
+}
+
+impl Numbers {
+    fn chunk_of(&self, number: TicketNumber) -> Option<usize> {
+        let at = (number.0 / NUMBERS_CHUNK).checked_sub(self.first)?;
+        Some(at as usize)
+    }
+
+    fn get(&self, number: TicketNumber) -> Option<u32> {
+        let chunk = self.chunks.get(self.chunk_of(number)?)?.as_ref()?;
+        let slot = chunk.get((number.0 % NUMBERS_CHUNK) as usize).copied()?;
+        (slot != NOBODY).then_some(slot)
+    }
+
+    fn set(&mut self, number: TicketNumber, slot: Option<u32>) {
+        if self.chunk_of(number).is_none() {
+            if slot.is_none() {
+                return;
+            }
+            // Somebody claims a number from before: the index reaches back.
+            while self.first > number.0 / NUMBERS_CHUNK {
+                self.chunks.push_front(None);
+                self.first -= 1;
+            }
+        }
+        let Some(at) = self.chunk_of(number) else {
+            return;
+        };
+        if slot.is_none() && self.chunks.get(at).is_none_or(Option::is_none) {
+            return;
+        }
+        if self.chunks.len() <= at {
+            self.chunks.resize_with(at + 1, || None);
+        }
+        let Some(chunk) = self.chunks.get_mut(at) else {
+            return;
+        };
+        let chunk = chunk.get_or_insert_with(|| vec![NOBODY; NUMBERS_CHUNK as usize].into());
+        if let Some(entry) = chunk.get_mut((number.0 % NUMBERS_CHUNK) as usize) {
+            *entry = slot.unwrap_or(NOBODY);
+        }
+    }
+
+    /// The first number from `from` on that somebody has.
+    fn next_from(&self, from: TicketNumber) -> Option<(TicketNumber, u32)> {
+        let start = from.max(TicketNumber(self.first.saturating_mul(NUMBERS_CHUNK)));
+        let mut within = (start.0 % NUMBERS_CHUNK) as usize;
+        for at in self.chunk_of(start)?..self.chunks.len() {
+            let chunk = self.chunks.get(at).and_then(Option::as_ref);
+            let found = chunk.and_then(|chunk| {
+                let slots = chunk.iter().enumerate().skip(within);
+                slots
+                    .map(|(at, slot)| (at, *slot))
+                    .find(|(_, slot)| *slot != NOBODY)
+            });
+            if let Some((offset, slot)) = found {
+                // Below NUMBER_MAX, as it was when it was set.
+                let number = (self.first + at as u32) * NUMBERS_CHUNK + offset as u32;
+                return Some((TicketNumber(number), slot));
+            }
+            within = 0;
+        }
+        None
+    }
+
+    fn trim(&mut self, upto: TicketNumber) {
+        while self.first < upto.0 / NUMBERS_CHUNK && self.chunks.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+}

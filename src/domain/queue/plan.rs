@@ -1,0 +1,26 @@
+//! What a queue decides by: its part of the catalogue.
+
+use super::policy::QueuePolicy;
+use crate::domain::ids::PerformanceId;
+use crate::domain::time::Timestamp;
+
+/// The rules of one queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct QueuePlan {
+    /// Whose waiting room it is.
+    pub performance_id: PerformanceId,
+    /// How it admits.
+    pub policy: QueuePolicy,
+    /// When the sale opens: nobody enters before.
+    pub opens_at: Timestamp,
+    /// When it closes: nobody enters or joins from then on.
+    pub closes_at: Timestamp,
+    /// How many seats all timetables have together: what is told to be
+    /// available until [`super::Command::Seats`] tells better.
+    pub capacity: u32,
+    /// How many places may be kept in memory at once: waiting, inside, and
+    /// those that ended lately.
+    pub places_max: u32,
+    /// The performance was deleted or is a draft: nobody enters or joins.
+    pub withdrawn: bool,
+}
