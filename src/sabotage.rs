@@ -13,7 +13,7 @@
 //! | `key-share` | Postgres: it looks, with a lock that doesn't hold up a taker |
 //! | `select-not-update` | Postgres: it looks which version an entity is at, then changes it |
 //! | `panic-at:N` | each entity panics once its decision N was handed to the lane |
-//! | `die-at:POINT:N` | the process aborts when it passes a [`Point`] for the Nth time |
+//! | `die-at:POINT:N` | the process kills itself (`kill -9`) when it passes a [`Point`] for the Nth time |
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -131,7 +131,7 @@ pub fn decided(seq: Seq) {
     );
 }
 
-/// Ends the process as `kill -9` does, if it is to die here and now.
+/// Ends the process by `kill -9`, if it is to die here and now.
 pub fn pass(point: Point) {
     static PASSED: AtomicU64 = AtomicU64::new(0);
     let last = SWITCHES.iter().find_map(|switch| match switch {
@@ -141,6 +141,9 @@ pub fn pass(point: Point) {
     if let Some(last) = last
         && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == last
     {
+        use rustix::process::{Signal, getpid, kill_process};
+        let _ = kill_process(getpid(), Signal::KILL);
+        // Nobody returns from that.
         std::process::abort();
     }
 }

@@ -174,7 +174,7 @@ impl<M: Hosted> Host<M> {
                 let tier = M::tier(&self.node, &request.command);
                 let now = self.node.clock.now();
                 shell.used_at = now;
-                let ran = contain(|| {
+                let ran = contain::<M, _>(id, || {
                     shell.run(now, tier, (request, since), |m, events| {
                         m.applied(&self.node, events);
                     });
@@ -274,7 +274,7 @@ impl<M: Hosted> Host<M> {
         ));
         let now = self.node.clock.now();
         shell.used_at = now;
-        let woken = contain(|| {
+        let woken = contain::<M, _>(id, || {
             // The catalogue may have changed while it was read.
             shell.machine.replan(&self.node);
             M::woken(&mut shell, &self.node, now, &checkpoint);
@@ -319,7 +319,7 @@ impl<M: Hosted> Host<M> {
         let mut troubled = Vec::new();
         for (id, slot) in &mut state.slots {
             let Slot::Alive(shell) = slot else { continue };
-            if contain(|| act(shell)).is_err() {
+            if contain::<M, _>(*id, || act(shell)).is_err() {
                 troubled.push(*id);
             }
         }
@@ -339,7 +339,7 @@ impl<M: Hosted> Host<M> {
         let Some(Slot::Alive(shell)) = state.slots.get_mut(&id) else {
             return;
         };
-        if contain(|| act(shell)).is_err() {
+        if contain::<M, _>(id, || act(shell)).is_err() {
             self.discard(myself, state, id);
         }
     }
@@ -514,9 +514,13 @@ impl<M: Hosted> Actor for Host<M> {
 }
 
 /// Runs something of one entity; a panic is reported, and stays its own.
-fn contain<T>(run: impl FnOnce() -> T) -> Result<T, ()> {
+fn contain<M: Hosted, T>(id: Uuid, run: impl FnOnce() -> T) -> Result<T, ()> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
-        tracing::error!("an entity panicked; it is discarded and reloaded");
+        tracing::error!(
+            entity.id = %id,
+            entity.kind = M::KIND.as_str(),
+            "an entity panicked; it is discarded and reloaded"
+        );
         telemetry::invariant_violated(Invariant::I9.id());
     })
 }

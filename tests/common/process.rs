@@ -161,6 +161,18 @@ impl ServerProcess {
         self.child.wait().expect("an end");
     }
 
+    /// Waits until it has ended by itself; gives how.
+    pub(crate) async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still running after {limit:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// SIGTERM; gives how it ended.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         let sent = Command::new("kill")

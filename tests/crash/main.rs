@@ -2,7 +2,8 @@
 //! it acknowledged must be there after each restart.
 //!
 //! `ONSALE_CRASH_ROUNDS` says how often (default 3), `ONSALE_CRASH_SEED`
-//! repeats a run's choices.
+//! repeats a run's choices. With the feature `sabotage` it kills itself besides,
+//! at each point on the way of a decision, and panics.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +18,8 @@ mod customer;
 #[path = "../history/mod.rs"]
 mod history;
 mod limit;
+#[cfg(feature = "sabotage")]
+mod on_purpose;
 #[cfg(feature = "sabotage")]
 mod panics;
 mod world;
@@ -48,6 +51,13 @@ async fn what_was_acknowledged_survives_kill_9() {
     );
 }
 
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_death_on_purpose_at_any_point() {
+    let mut world = World::start(&[], true).await;
+    world.assert_nothing_is_lost_at(on_purpose::POINTS).await;
+}
+
 /// A server that answers before it commits must be found out, or the test
 /// above shows nothing.
 #[cfg(feature = "sabotage")]
@@ -66,4 +76,11 @@ async fn a_server_that_acknowledges_before_it_commits_is_found_out() {
         world.resolve_unknown().await;
     }
     panic!("nothing was found in {ROUNDS_MAX} rounds: the check can't fail");
+}
+
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_leaves_before_the_point_of_its_commit_is_found_out() {
+    let mut world = World::start(&[], true).await;
+    world.assert_found_out_if_it_acknowledges_too_early().await;
 }

@@ -211,24 +211,8 @@ async fn panics_on_purpose_again_and_again_quarantine_their_account_alone() {
     troubled.end();
 }
 
-/// The timetable and all accounts panic, in the midst of each other's orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn panics_on_purpose_under_load_lose_and_double_nothing() {
-    const LOAD: std::time::Duration = std::time::Duration::from_secs(3);
-    let sabotage = [("ONSALE_SABOTAGE", "panic-at:25,panic-at:60")];
-    let mut world = World::start(&sabotage, false).await;
-    let load = world.load();
-    tokio::time::sleep(LOAD).await;
-    load.end().await;
-    let log = world.server.log();
-    let panics = log
-        .iter()
-        .filter(|line| line.contains("a panic on purpose"));
-    let panics = panics.count();
-    assert!(panics >= 7, "only {panics} of 14 panics");
-    let mut findings = world.check_after_restart().await;
-    findings.extend(world.check_holds(None).await);
-    findings.extend(world.settle().await);
-    assert!(findings.is_empty(), "{findings:#?}");
-    world.settings.assert_audit_is_clean();
+    let mut world = World::start(&[("ONSALE_SABOTAGE", &World::panics())], false).await;
+    world.assert_panics_lose_nothing().await;
 }

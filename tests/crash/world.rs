@@ -54,7 +54,7 @@ pub(crate) struct World {
     pub(crate) scene: Scene,
     pub(crate) shared: Arc<Mutex<Shared>>,
     tokens: Vec<String>,
-    random: Random,
+    pub(crate) random: Random,
     /// Holds are acknowledged before they are written.
     holds_are_written_behind: bool,
     /// How many seats a customer may have.
@@ -117,6 +117,11 @@ impl World {
     /// One round: load, kill, restart, and every promise that is broken.
     pub(crate) async fn round(&mut self) -> BTreeSet<Finding> {
         let killed_at = self.load_and_kill().await;
+        self.findings_after(killed_at).await
+    }
+
+    /// Starts again after an end at `killed_at`, and checks everything.
+    pub(crate) async fn findings_after(&mut self, killed_at: Instant) -> BTreeSet<Finding> {
         self.server = ServerProcess::start(&self.settings);
         let mut findings = self.check_after_restart().await;
         let may_be_lost_from = self.holds_are_written_behind.then_some(killed_at);

@@ -244,3 +244,12 @@ async fn no_secret_or_token_reaches_the_log() {
         "{log}"
     );
 }
+
+/// What breaks it on purpose is for tests of tests (`onsale::sabotage`).
+#[cfg(not(feature = "sabotage"))]
+#[test]
+fn a_program_for_use_has_no_switch_that_breaks_it() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_onsale")).unwrap();
+    assert!(memchr::memmem::find(&program, b"unknown environment variable").is_some());
+    assert!(memchr::memmem::find(&program, b"ONSALE_SABOTAGE").is_none());
+}

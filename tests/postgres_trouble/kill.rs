@@ -28,6 +28,26 @@ async fn what_was_acknowledged_on_postgres_survives_kill_9() {
     );
 }
 
+/// With checkpoints on their way to Redis, too.
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn panics_on_purpose_under_load_on_postgres_lose_and_double_nothing() {
+    let place = Place::fresh().await;
+    let panics = crate::world::World::panics();
+    let mut world = place.world(&[("ONSALE_SABOTAGE", &panics)]).await;
+    world.assert_panics_lose_nothing().await;
+}
+
+/// Also at the one between Redis and its answer.
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_on_postgres_survives_a_death_on_purpose_at_any_point() {
+    let place = Place::fresh().await;
+    let mut world = place.world(&[]).await;
+    let points = [crate::on_purpose::POINTS, &["checkpointed"]].concat();
+    world.assert_nothing_is_lost_at(&points).await;
+}
+
 /// A server that answers before it commits must be found out, or the test
 /// above shows nothing.
 #[cfg(feature = "sabotage")]
@@ -50,4 +70,12 @@ async fn a_server_that_acknowledges_before_it_commits_to_postgres_is_found_out()
         world.resolve_unknown().await;
     }
     panic!("nothing was found in {ROUNDS_MAX} rounds: the check can't fail");
+}
+
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_leaves_before_the_point_of_its_commit_to_postgres_is_found_out() {
+    let place = Place::fresh().await;
+    let mut world = place.world(&[]).await;
+    world.assert_found_out_if_it_acknowledges_too_early().await;
 }

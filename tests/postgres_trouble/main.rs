@@ -25,6 +25,9 @@ mod cut;
 mod history;
 mod kill;
 mod long_down;
+#[cfg(feature = "sabotage")]
+#[path = "../crash/on_purpose.rs"]
+mod on_purpose;
 mod outage;
 mod poison;
 mod proxy;
