@@ -161,6 +161,8 @@ impl App {
             node: node.name.to_string(),
             owned: owned_shards(&node),
             wake: outbox,
+            // No performance has a waiting room yet.
+            tell_queue: Arc::new(|_| Box::pin(async { Ok(()) })),
         };
         let bus = Bus::start(&config.kafka, bus)?;
         let options = AccountsOptions::from(&config.auth);

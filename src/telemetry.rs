@@ -47,15 +47,17 @@ pub const CHECKPOINT_UNREAD_TOTAL: &str = "onsale_checkpoint_unread_total";
 pub const OUTBOX_EVENTS: &str = "onsale_outbox_events";
 /// Age of the oldest event that waits to be published.
 pub const OUTBOX_AGE_SECONDS: &str = "onsale_outbox_age_seconds";
-/// Events in Kafka that this node's part of the consumer group has not read, by
-/// `topic`.
+/// Events in Kafka that this node's part of a consumer group has not read, by
+/// `consumer` and `topic`.
 pub const CONSUMER_LAG_EVENTS: &str = "onsale_consumer_lag_events";
-/// Events that were read from Kafka and wait for one before them.
+/// Events that were read from Kafka and wait for one before them, by `consumer`.
 pub const CONSUMER_WAITING_EVENTS: &str = "onsale_consumer_waiting_events";
 /// Events that a consumer could not act on, by `topic`.
 pub const DEAD_LETTERS_TOTAL: &str = "onsale_dead_letters_total";
 /// Events behind a hole in the numbers of their entity: for an operator.
 pub const OUTBOX_BEHIND_EVENTS: &str = "onsale_outbox_behind_events";
+/// Purchases and holds of which a waiting room could not be told.
+pub const QUEUE_NOTICES_LOST_TOTAL: &str = "onsale_queue_notices_lost_total";
 /// Attempts to hold seats, by `outcome`.
 pub const HOLDS_TOTAL: &str = "onsale_holds_total";
 /// Attempts to order, by `outcome`.
@@ -196,6 +198,10 @@ fn describe() {
     describe_gauge!(
         OUTBOX_BEHIND_EVENTS,
         "Events that can't be published because of a hole in the numbers of their entity"
+    );
+    describe_counter!(
+        QUEUE_NOTICES_LOST_TOTAL,
+        "Purchases and holds of which a waiting room could not be told"
     );
     describe_counter!(HOLDS_TOTAL, "Attempts to hold seats");
     describe_counter!(ORDERS_TOTAL, "Attempts to order");

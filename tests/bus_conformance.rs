@@ -10,8 +10,9 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use onsale::clock::Clock;
@@ -19,9 +20,11 @@ use onsale::config::Config;
 use onsale::domain::time::Timestamp;
 use onsale::persistence::Store;
 use onsale::persistence::bus::kafka::producer::REASON_HEADER;
+use onsale::persistence::bus::notices::{Deed, NotTold, Notice, Tell};
 use onsale::persistence::bus::{Bus, ORDERS_TOPIC, Options, TOPICS, message};
 use onsale::persistence::store::dead_letters::DeadLetter;
 use onsale::persistence::store::outbox::Envelope;
+use parking_lot::Mutex;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
@@ -61,6 +64,10 @@ struct World {
     /// Below the store's seam.
     rows: SqlitePool,
     wake: Arc<Notify>,
+    /// What waiting rooms were told.
+    told: Arc<Mutex<Vec<Notice>>>,
+    /// Whether they can't be told now.
+    queues_are_away: Arc<AtomicBool>,
     bus: Option<Bus>,
     _folder: TempDir,
 }
@@ -86,6 +93,8 @@ impl World {
             store,
             rows,
             wake: Arc::default(),
+            told: Arc::default(),
+            queues_are_away: Arc::default(),
             bus: None,
             _folder: folder,
         };
@@ -94,6 +103,20 @@ impl World {
     }
 
     fn start(&mut self) {
+        let (told, away) = (Arc::clone(&self.told), Arc::clone(&self.queues_are_away));
+        let tell_queue: Tell = Arc::new(move |notice| {
+            let is_away = away.load(Ordering::Relaxed);
+            if !is_away {
+                told.lock().push(notice);
+            }
+            Box::pin(async move {
+                if is_away {
+                    Err(NotTold::StoreAway)
+                } else {
+                    Ok(())
+                }
+            })
+        });
         let options = Options {
             store: self.store.clone(),
             clock: Clock::system(),
@@ -101,6 +124,7 @@ impl World {
             node: "node-1".to_owned(),
             owned: Arc::new(|| None),
             wake: Arc::clone(&self.wake),
+            tell_queue,
         };
         self.bus = Some(Bus::start(&self.config.kafka, options).unwrap());
     }
@@ -128,7 +152,8 @@ impl World {
             .map(|seat| serde_json::json!({ "seat": seat }))
             .collect();
         serde_json::json!({
-            "order_id": order, "user_id": user, "timetable_id": timetable, "seats": seats,
+            "order_id": order, "user_id": user, "performance_id": Uuid::now_v7(),
+            "timetable_id": timetable, "seats": seats,
         })
         .to_string()
     }
@@ -264,6 +289,7 @@ over_both! {
     poison_becomes_a_dead_letter_and_what_is_behind_it_goes_on
     a_dead_letter_that_is_mended_is_acted_on_when_requeued
     a_killed_bus_resumes_where_it_was
+    waiting_rooms_are_told_of_every_purchase
 }
 
 async fn every_event_is_acted_on_once_and_in_order(over: Over) {
@@ -407,6 +433,29 @@ async fn a_killed_bus_resumes_where_it_was(over: Over) {
     for timetable in &timetables {
         assert_eq!(world.mark(*timetable).await, u64::from(number));
     }
+}
+
+async fn waiting_rooms_are_told_of_every_purchase(over: Over) {
+    let world = World::new(over).await;
+    world.queues_are_away.store(true, Ordering::Relaxed);
+    let timetable = Uuid::now_v7();
+    for number in 1..=3_u32 {
+        world
+            .sell(timetable, number.into(), number..number + 1)
+            .await;
+    }
+    tokio::time::sleep(QUIET).await;
+    assert!(world.told.lock().is_empty());
+    world.queues_are_away.store(false, Ordering::Relaxed);
+    let buyers = "SELECT count(DISTINCT user_id) FROM sold_seat";
+    assert_eq!(world.count(buyers).await, 3);
+    eventually("all are told", LIMIT, || async {
+        let told = world.told.lock().clone();
+        let users: BTreeSet<Uuid> = told.iter().map(|notice| notice.user.0).collect();
+        (users.len() == 3 && told.iter().all(|notice| notice.deed == Deed::Purchased)).then_some(())
+    })
+    .await;
+    world.until_tickets(3).await;
 }
 
 /// A message of this event, as the relay would send it.

@@ -5,14 +5,21 @@ use uuid::Uuid;
 
 use super::batch::{Contribution, KeyAnswer, KeyRow, OutboxRow, Persisted, TransferRow};
 use crate::domain::account::{self, Account, Charge, KeyClaim, PrepareState};
-use crate::domain::ids::{EntityKind, OrderId, PerformanceId, TimetableId, UserId};
+use crate::domain::ids::{EntityKind, HoldId, OrderId, PerformanceId, TimetableId, UserId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::order::Order;
 use crate::domain::time::Timestamp;
-use crate::domain::timetable::{self, Timetable};
+use crate::domain::timetable::{self, Hold, Timetable};
 
-/// Where orders are published.
+/// Where a timetable publishes: orders, and holds of visitors of a waiting room.
 pub const ORDERS_TOPIC: &str = "onsale.orders";
+
+/// The seats of an order are sold.
+pub const ORDER_CONFIRMED: &str = "order.confirmed";
+
+/// A visitor of a waiting room holds seats. Other holds are not published: there
+/// are many, and nobody waits to hear of them.
+pub const HOLD_MADE: &str = "hold.made";
 
 impl Persisted for Timetable {
     const KIND: EntityKind = EntityKind::Timetable;
@@ -25,6 +32,10 @@ impl Persisted for Timetable {
             E::Held { hold, .. } => {
                 if let Some(hold) = self.hold(*hold) {
                     rows.hold_began(hold.clone());
+                    if hold.under_pass {
+                        let payload = HoldMade::new(self, hold);
+                        into.outbox.push(published(HOLD_MADE, at, &payload));
+                    }
                 }
             }
             E::SeatsAdded { hold, .. }
@@ -38,19 +49,8 @@ impl Persisted for Timetable {
             E::OrderConfirmed { order } => {
                 rows.hold_ended(order.hold);
                 rows.orders.push(order.clone());
-                let payload = OrderConfirmed::new(self, order).to_json();
-                into.outbox.push(OutboxRow {
-                    topic: ORDERS_TOPIC,
-                    // Numbered by the shell, which knows the last one.
-                    event_seq: 0,
-                    event_id: Uuid::now_v7(),
-                    kind: "order.confirmed",
-                    version: 1,
-                    at,
-                    // Put in by the shell, which knows who asks.
-                    trace: None,
-                    payload,
-                });
+                let payload = OrderConfirmed::new(self, order);
+                into.outbox.push(published(ORDER_CONFIRMED, at, &payload));
             }
             E::OrderDisowned { order } => rows.disowned.push(*order),
             E::SeatsBlocked { seats } => {
@@ -60,6 +60,44 @@ impl Persisted for Timetable {
                 rows.blocks.extend(seats.iter().map(|seat| (*seat, false)));
             }
             E::SeatsCooled { .. } | E::OrderOpened { .. } | E::OrderAborted { .. } => {}
+        }
+    }
+}
+
+/// An event of a timetable. All are of version 1 yet.
+fn published(kind: &'static str, at: Timestamp, payload: &impl Serialize) -> OutboxRow {
+    OutboxRow {
+        topic: ORDERS_TOPIC,
+        // Numbered by the shell, which knows the last one.
+        event_seq: 0,
+        event_id: Uuid::now_v7(),
+        kind,
+        version: 1,
+        at,
+        // Put in by the shell, which knows who asks.
+        trace: None,
+        // Plain structs of strings and numbers always serialise.
+        payload: serde_json::to_string(payload).unwrap_or_default(),
+    }
+}
+
+/// The payload of `hold.made`, version 1; described in `docs/events.md`.
+#[derive(Debug, Serialize)]
+struct HoldMade {
+    hold_id: HoldId,
+    user_id: UserId,
+    performance_id: PerformanceId,
+    timetable_id: TimetableId,
+}
+
+impl HoldMade {
+    fn new(timetable: &Timetable, hold: &Hold) -> Self {
+        let plan = timetable.plan();
+        Self {
+            hold_id: hold.id,
+            user_id: hold.user,
+            performance_id: plan.performance_id,
+            timetable_id: plan.timetable_id,
         }
     }
 }
@@ -107,11 +145,6 @@ impl<'a> OrderConfirmed<'a> {
             currency: plan.currency,
             confirmed_at: order.created_at,
         }
-    }
-
-    fn to_json(&self) -> String {
-        // Plain structs of strings and numbers always serialise.
-        serde_json::to_string(self).unwrap_or_default()
     }
 }
 

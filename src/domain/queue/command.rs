@@ -53,10 +53,11 @@ pub enum Command {
     Extend { user: UserId, has_hold: bool },
     /// Give the place or the pass up. Twice is as good as once.
     Leave { user: UserId },
-    /// The user's order is confirmed. Twice is as good as once.
-    Purchased { user: UserId },
-    /// A hold of the user is durable. Twice is as good as once.
-    HoldMade { user: UserId },
+    /// The user's order was confirmed at `at`. Twice is as good as once, however
+    /// late: a pass that was granted since is not meant.
+    Purchased { user: UserId, at: Timestamp },
+    /// A hold of the user, made at `at`, is durable. Twice is as good as once.
+    HoldMade { user: UserId, at: Timestamp },
     /// Admit nobody until [`Command::Resume`].
     Pause,
     /// Admit again.

@@ -8,6 +8,14 @@ use crate::domain::time::{Millis, Timestamp};
 
 use super::join::is_live;
 
+/// By how much the clocks of two nodes may differ: a hold can't have been made
+/// before its pass was granted.
+const CLOCKS_DIFFER: Millis = Millis(1_000);
+
+/// How long a hold is news, which renews a pass from now on. Later it is a
+/// repetition, and the hold's own time counts.
+const NEWS_FOR: Millis = Millis(60_000);
+
 impl Queue {
     /// Gives the place or the pass of `user` up.
     pub(super) fn leave(&self, now: Timestamp, user: UserId) -> Decision<Event, Reply> {
@@ -20,10 +28,15 @@ impl Queue {
     }
 
     /// The pass of who has bought ends, where the policy says so.
-    pub(super) fn purchased(&self, now: Timestamp, user: UserId) -> Decision<Event, Reply> {
+    pub(super) fn purchased(
+        &self,
+        now: Timestamp,
+        user: UserId,
+        at: Timestamp,
+    ) -> Decision<Event, Reply> {
         let ends = self.plan.policy.leave_on_purchase;
         match self.places.of_user(user) {
-            Some((_, place)) if ends && is_inside(place) => {
+            Some((_, place)) if ends && was_inside(place, at) => {
                 Decision::one(ended(place, End::Purchased, now), Reply::Done)
             }
             Some(_) | None => Decision::unchanged(Reply::Done),
@@ -31,9 +44,16 @@ impl Queue {
     }
 
     /// The pass of who holds seats lives long enough to pay for them.
-    pub(super) fn hold_made(&self, now: Timestamp, user: UserId) -> Decision<Event, Reply> {
+    pub(super) fn hold_made(
+        &self,
+        now: Timestamp,
+        user: UserId,
+        at: Timestamp,
+    ) -> Decision<Event, Reply> {
+        let is_news = now <= at.plus(NEWS_FOR);
         let place = self.places.of_user(user).map(|(_, place)| place);
-        match place.and_then(|place| self.renewal(now, place)) {
+        let place = place.filter(|place| was_inside(place, at));
+        match place.and_then(|place| self.renewal(if is_news { now } else { at }, place)) {
             Some(event) => Decision::one(event, Reply::Done),
             None => Decision::unchanged(Reply::Done),
         }
@@ -100,6 +120,7 @@ impl Queue {
     }
 }
 
-fn is_inside(place: &Place) -> bool {
-    matches!(place.stand, Stand::Admitted { .. } | Stand::Active { .. })
+/// Whether the pass at `place`, if it is one, had been granted by `at`.
+fn was_inside(place: &Place, at: Timestamp) -> bool {
+    matches!(place.stand, Stand::Active { granted_at, .. } if granted_at <= at.plus(CLOCKS_DIFFER))
 }

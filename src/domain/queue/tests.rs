@@ -173,10 +173,23 @@ fn one_leaves_and_one_enters() {
     scene.ask(Command::Leave { user: user(1) }).unwrap();
     scene.run();
     assert_eq!(scene.states(1..=4), [Left, Admitted, Admitted, Waiting]);
-    scene.ask(Command::Purchased { user: user(2) }).unwrap();
-    scene.ask(Command::Purchased { user: user(2) }).unwrap();
+    let at = scene.now;
+    let purchased = |number| Command::Purchased {
+        user: user(number),
+        at,
+    };
+    scene.ask(purchased(2)).unwrap();
+    scene.ask(purchased(2)).unwrap();
     scene.run();
     assert_eq!(scene.states(1..=4), [Left, Left, Admitted, Admitted]);
+    // Who has bought comes back, and is then told of that purchase again.
+    scene.ask(Command::Leave { user: user(3) }).unwrap();
+    scene.now = scene.now.plus(Millis(5_000));
+    scene.join(2);
+    scene.run();
+    scene.ask(purchased(2)).unwrap();
+    scene.run();
+    assert_eq!(scene.states(2..=2), [Admitted]);
 }
 
 #[test]

@@ -11,6 +11,8 @@
 //!   the entity and topic, is dropped.
 //! * An event behind a gap waits until the gap is filled; events of other
 //!   entities do not.
+//! * Waiting rooms are told of each purchase, and of each hold under a pass, at
+//!   least once, and not before it is durable.
 //! * An event that a consumer can't act on (poison) becomes a dead letter, with
 //!   the reason, and the events behind it go on. Handed to its consumer again,
 //!   it is acted on, or stays dead with the new reason.
@@ -18,12 +20,14 @@
 //!   is then delivered in order.
 //!
 //! [`relay`]: from the outbox to the bus. [`inprocess`] and [`kafka`]: the
-//! implementations. [`tickets`]: the consumer that issues tickets. [`message`]:
-//! the form in which an event travels, described in `docs/events.md`.
+//! implementations. [`tickets`]: the consumer that issues tickets. [`notices`]:
+//! that which tells waiting rooms. [`message`]: the form in which an event travels,
+//! described in `docs/events.md`.
 
 pub mod inprocess;
 pub mod kafka;
 pub mod message;
+pub mod notices;
 mod parked;
 pub mod relay;
 pub mod tickets;
@@ -40,6 +44,8 @@ use super::{Store, StoreError};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::ids::ShardId;
+use kafka::consumer::{Consumer, Subscriber};
+use notices::{QueueNotices, Tell};
 use relay::Relay;
 use tickets::TicketIssue;
 
@@ -69,12 +75,26 @@ pub enum BusError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A waiting room can't be told now, because its store is away.
+    #[error("a waiting room can't be told now: the store is away")]
+    QueuesAway,
     /// The broker.
     #[error("Kafka: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
     /// The broker did not answer in time.
     #[error("Kafka did not answer within {} s", .0.as_secs())]
     Late(Duration),
+}
+
+impl BusError {
+    /// Whether the store is away, which ends by itself.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::QueuesAway => true,
+            Self::Kafka(_) | Self::Late(_) => false,
+        }
+    }
 }
 
 /// What the bus is started with.
@@ -91,6 +111,8 @@ pub struct Options {
     pub owned: Owned,
     /// Told when a commit may have filled the outbox.
     pub wake: Arc<Notify>,
+    /// Tells waiting rooms of what their visitors did.
+    pub tell_queue: Tell,
 }
 
 /// The bus, while it runs.
@@ -116,9 +138,11 @@ impl Bus {
             node,
             owned,
             wake,
+            tell_queue,
         } = options;
         let (stop, stopped) = watch::channel(false);
         let tickets = TicketIssue::new(store.clone(), clock.clone(), ticket_kid);
+        let notices = QueueNotices::new(tell_queue);
         let relay = |to| Relay {
             store,
             clock,
@@ -126,17 +150,23 @@ impl Bus {
             to,
         };
         let tasks = if settings.brokers.is_empty() {
-            let to = relay::To::InProcess(inprocess::InProcess::new(tickets.clone()));
+            let bus = inprocess::InProcess::new(notices, tickets.clone());
+            let to = relay::To::InProcess(bus);
             vec![tokio::spawn(relay(to).run(wake, stopped))]
         } else {
             let cluster = kafka::Cluster::new(settings, &node);
             let to = relay::To::Kafka(kafka::producer::Producer::new(cluster.clone())?);
-            let consumer =
-                kafka::consumer::Consumer::new(cluster, tickets.clone(), stopped.clone());
-            vec![
-                tokio::spawn(relay(to).run(wake, stopped)),
-                tokio::spawn(consumer.run()),
-            ]
+            let subscribers = [
+                Subscriber::Tickets(tickets.clone()),
+                Subscriber::Queues(notices),
+            ];
+            let consumers = subscribers.map(|subscriber| {
+                let consumer = Consumer::new(cluster.clone(), subscriber, stopped.clone());
+                tokio::spawn(consumer.run())
+            });
+            let mut tasks = Vec::from(consumers);
+            tasks.push(tokio::spawn(relay(to).run(wake, stopped)));
+            tasks
         };
         Ok(Self {
             tickets,

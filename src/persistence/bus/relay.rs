@@ -230,6 +230,7 @@ fn tell_behind(relayed: &Relayed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persistence::bus::notices::QueueNotices;
     use crate::persistence::bus::tickets::TicketIssue;
 
     /// Writes unpublished events with these numbers.
@@ -263,11 +264,12 @@ mod tests {
         let store = Store::open(&crate::config::Store::at(url)).await.unwrap();
         let clock = Clock::system();
         let tickets = TicketIssue::new(store.clone(), clock.clone(), "kid".to_owned());
+        let notices = QueueNotices::new(Arc::new(|_| Box::pin(async { Ok(()) })));
         let relay = Relay {
             store: store.clone(),
             clock,
             owned: Arc::new(|| None),
-            to: To::InProcess(InProcess::new(tickets)),
+            to: To::InProcess(InProcess::new(notices, tickets)),
         };
         let (holed, whole) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let many = u64::from(RELAY_MAX) + 8;

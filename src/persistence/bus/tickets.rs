@@ -7,6 +7,7 @@ use super::kafka::producer::DeadTopic;
 use super::{BusError, ORDERS_TOPIC, message};
 use crate::clock::Clock;
 use crate::domain::ids::{shard_of, with_shard};
+use crate::persistence::rows::ORDER_CONFIRMED;
 use crate::persistence::store::dead_letters::{DeadLetter, NewDeadLetter};
 use crate::persistence::store::outbox::{Asked, Came, Envelope, NewTicket};
 use crate::persistence::{Store, StoreError};
@@ -14,9 +15,6 @@ use crate::telemetry;
 
 /// The name under which ticket issue keeps its marks.
 pub const CONSUMER: &str = "tickets";
-
-/// What it asks for by.
-const ORDER_CONFIRMED: &str = "order.confirmed";
 
 /// The latest version of it that is understood.
 const ORDER_CONFIRMED_VERSION: u16 = 1;

@@ -1,6 +1,6 @@
-//! Ticket issue as a member of a consumer group. Its positions are noted in
-//! Kafka only after what came before them is in the store; what comes twice is
-//! told by the marks there.
+//! A consumer of orders as a member of its consumer group. Its positions are
+//! noted in Kafka only after what came before them is done with; what comes twice
+//! is told by ticket issue's marks in the store, and does no harm to queues.
 
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use super::producer::DeadTopic;
 use super::{Cluster, Voice};
 use crate::persistence::bus::message;
+use crate::persistence::bus::notices::{self, QueueNotices};
 use crate::persistence::bus::parked::{At, Parked};
-use crate::persistence::bus::tickets::{CONSUMER, TicketIssue};
+use crate::persistence::bus::tickets::{self, TicketIssue};
 use crate::persistence::bus::{BusError, ORDERS_TOPIC};
 use crate::persistence::store::outbox::Envelope;
 use crate::telemetry;
@@ -38,10 +39,57 @@ const STORE_OUTAGE_MAX: Duration = Duration::from_secs(60);
 /// How often the lag is counted.
 const STATISTICS_MS: u32 = 5_000;
 
-/// Reads orders and has their tickets issued.
+/// Who acts on orders.
+#[derive(Debug)]
+pub(in crate::persistence::bus) enum Subscriber {
+    /// Issues their tickets.
+    Tickets(TicketIssue),
+    /// Tells the waiting rooms of their buyers.
+    Queues(QueueNotices),
+}
+
+impl Subscriber {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Tickets(_) => tickets::CONSUMER,
+            Self::Queues(_) => notices::CONSUMER,
+        }
+    }
+
+    /// Acts on events; tells of each whether it is done with.
+    async fn take(
+        &self,
+        events: &[Envelope],
+        dead_topic: &DeadTopic,
+    ) -> Result<Vec<bool>, BusError> {
+        match self {
+            Self::Tickets(tickets) => tickets.take(events.to_vec(), Some(dead_topic)).await,
+            Self::Queues(notices) => {
+                notices.take(events).await?;
+                Ok(vec![true; events.len()])
+            }
+        }
+    }
+
+    /// Buries what is no event; ticket issue does it for all.
+    async fn bury(
+        &self,
+        source: String,
+        body: String,
+        reason: String,
+        dead_topic: &DeadTopic,
+    ) -> Result<(), BusError> {
+        match self {
+            Self::Tickets(tickets) => tickets.bury(source, body, reason, dead_topic).await,
+            Self::Queues(_) => Ok(()),
+        }
+    }
+}
+
+/// Reads orders for its subscriber.
 pub(in crate::persistence::bus) struct Consumer {
     cluster: Cluster,
-    tickets: TicketIssue,
+    subscriber: Subscriber,
     stopped: watch::Receiver<bool>,
 }
 
@@ -59,12 +107,12 @@ enum Came {
 impl Consumer {
     pub(in crate::persistence::bus) fn new(
         cluster: Cluster,
-        tickets: TicketIssue,
+        subscriber: Subscriber,
         stopped: watch::Receiver<bool>,
     ) -> Self {
         Self {
             cluster,
-            tickets,
+            subscriber,
             stopped,
         }
     }
@@ -98,7 +146,7 @@ impl Consumer {
     async fn read(&self, is_failing: &mut bool) -> Result<(), BusError> {
         self.cluster.make_topics().await?;
         let dead_topic = DeadTopic::new(self.cluster.clone())?;
-        let voice = self.cluster.voice();
+        let voice = self.cluster.voice(self.subscriber.name());
         let consumer = Closing::new(self.join(voice.clone())?);
         let topic = self.cluster.name_of(ORDERS_TOPIC);
         consumer.get().subscribe(&[&topic])?;
@@ -119,7 +167,8 @@ impl Consumer {
                     .seek(&topic, at.partition, offset, Duration::ZERO)?;
             }
             #[allow(clippy::cast_precision_loss, reason = "a metric")]
-            metrics::gauge!(telemetry::CONSUMER_WAITING_EVENTS).set(parked.len() as f64);
+            metrics::gauge!(telemetry::CONSUMER_WAITING_EVENTS, "consumer" => self.subscriber.name())
+                .set(parked.len() as f64);
         }
     }
 
@@ -127,7 +176,10 @@ impl Consumer {
         let config = self
             .cluster
             .config()
-            .set("group.id", self.cluster.name_of("onsale.") + CONSUMER)
+            .set(
+                "group.id",
+                self.cluster.name_of("onsale.") + self.subscriber.name(),
+            )
             .set("group.instance.id", &self.cluster.node)
             .set("session.timeout.ms", SESSION_MS.to_string())
             .set("heartbeat.interval.ms", (SESSION_MS / 4).to_string())
@@ -163,7 +215,9 @@ impl Consumer {
                     reason,
                 } => {
                     tracing::error!(source, reason, "a message can't be read, it is dead");
-                    self.tickets.bury(source, body, reason, dead_topic).await?;
+                    self.subscriber
+                        .bury(source, body, reason, dead_topic)
+                        .await?;
                     parked.seen(at);
                 }
             }
@@ -196,15 +250,12 @@ impl Consumer {
     ) -> Result<Vec<bool>, BusError> {
         let since = tokio::time::Instant::now();
         loop {
-            match self.tickets.take(events.to_vec(), Some(dead_topic)).await {
-                Err(BusError::Store(error))
-                    if error.is_transient() && since.elapsed() < STORE_OUTAGE_MAX =>
-                {
-                    tracing::debug!(%error, "tickets can't be issued now, trying on");
-                    tokio::time::sleep(BACKOFF).await;
-                }
+            let error = match self.subscriber.take(events, dead_topic).await {
+                Err(error) if error.is_outage() && since.elapsed() < STORE_OUTAGE_MAX => error,
                 other => return other,
-            }
+            };
+            tracing::debug!(%error, "orders can't be acted on now, trying on");
+            tokio::time::sleep(BACKOFF).await;
         }
     }
 }

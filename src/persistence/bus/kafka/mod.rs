@@ -67,8 +67,10 @@ impl Cluster {
         config
     }
 
-    fn voice(&self) -> Voice {
+    /// Of the client that is called so.
+    fn voice(&self, client: &'static str) -> Voice {
         Voice {
+            client,
             is_down: Arc::clone(&self.is_down),
             lost: Arc::default(),
             topics: self.settings.prefix.clone(),
@@ -90,7 +92,7 @@ impl Cluster {
     pub async fn make_topics(&self) -> Result<(), BusError> {
         let admin: AdminClient<Voice> = {
             use rdkafka::config::FromClientConfigAndContext;
-            AdminClient::from_config_and_context(&self.config(), self.voice())?
+            AdminClient::from_config_and_context(&self.config(), self.voice("admin"))?
         };
         let mut names: Vec<String> = TOPICS.iter().map(|topic| self.name_of(topic)).collect();
         names.push(self.name_of(super::ORDERS_TOPIC) + DEAD_SUFFIX);
@@ -125,6 +127,7 @@ impl Cluster {
 /// What Kafka's clients tell: an outage is logged once, not once an attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Voice {
+    client: &'static str,
     is_down: Arc<AtomicBool>,
     /// Partitions that were taken away and of which the consumer hasn't heard.
     lost: Arc<parking_lot::Mutex<Vec<i32>>>,
@@ -162,7 +165,10 @@ impl ClientContext for Voice {
             let lag: i64 = lags.filter(|lag| *lag >= 0).sum();
             let name = name.strip_prefix(&self.topics).unwrap_or(name).to_owned();
             #[allow(clippy::cast_precision_loss, reason = "a metric")]
-            metrics::gauge!(telemetry::CONSUMER_LAG_EVENTS, "topic" => name).set(lag as f64);
+            metrics::gauge!(
+                telemetry::CONSUMER_LAG_EVENTS, "consumer" => self.client, "topic" => name
+            )
+            .set(lag as f64);
         }
     }
 }

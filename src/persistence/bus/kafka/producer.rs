@@ -121,7 +121,7 @@ fn connect(cluster: &Cluster) -> Result<FutureProducer<Voice>, BusError> {
         .clone();
     Ok(FutureProducer::from_config_and_context(
         &config,
-        cluster.voice(),
+        cluster.voice("producer"),
     )?)
 }
 
