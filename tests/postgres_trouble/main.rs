@@ -31,6 +31,8 @@ mod on_purpose;
 mod outage;
 mod poison;
 mod proxy;
+#[cfg(feature = "sabotage")]
+mod taken_over;
 #[path = "../crash/world.rs"]
 mod world;
 
