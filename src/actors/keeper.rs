@@ -6,6 +6,9 @@
 //! connection; the keeper acts on what the heart has seen; the probe notices
 //! processes that are gone before their lease is.
 
+mod probe;
+mod pulse;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,30 +18,17 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use self::probe::probe;
+use self::pulse::Pulse;
 use super::node::Node;
 use super::ownership::{Owner, Shard};
-use crate::clock::{Anchor, monotonic};
 use crate::domain::ids::{Epoch, Incarnation, NodeId, ShardId, ShardSet};
 use crate::domain::placement::Placement;
 use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::StoreError;
-use crate::persistence::lease::{Claim, Ground, LEASE_TTL, NodeState, Registered, View};
+use crate::persistence::lease::{Claim, Ground, LEASE_TTL, Registered, View};
 use crate::persistence::postgres::lease::{Claims, Heart};
 use crate::telemetry;
-
-/// How often the lease is renewed.
-const BEAT_EVERY: Duration = Duration::from_millis(500);
-
-/// How long after the end of another node's lease it is looked at again.
-const LEASE_OVER_MS: u64 = 5;
-
-/// How soon a failed renewal is tried again.
-const BEAT_AGAIN: Duration = Duration::from_millis(100);
-
-/// How often other nodes are probed, and how long a probe may take. Two in a
-/// row that are refused mean that the process is gone.
-const PROBE_EVERY: Duration = Duration::from_millis(300);
-const PROBE_MAX: Duration = Duration::from_millis(250);
 
 /// How many shards are handed over in one go: their commands are parked
 /// meanwhile, so that it must be quick.
@@ -119,13 +109,7 @@ impl Keeper {
             uncertainty: watch::Sender::new(Duration::ZERO),
             me,
         });
-        let mut pulse = Pulse {
-            node: Arc::clone(node),
-            shared: Arc::clone(&shared),
-            heart,
-            anchor: Anchor::default(),
-            renewing: None,
-        };
+        let mut pulse = Pulse::new(node, &shared, heart);
         let mut hands = Hands {
             node: Arc::clone(node),
             shared: Arc::clone(&shared),
@@ -193,90 +177,6 @@ impl Keeper {
         if tokio::time::timeout(LEAVE_MAX, handed_over).await.is_err() {
             tracing::warn!("not all shards could be handed over; others take them later");
         }
-    }
-}
-
-/// Renews the lease.
-struct Pulse {
-    node: Arc<Node>,
-    shared: Arc<Shared>,
-    heart: Heart,
-    anchor: Anchor,
-    /// Since when renewals have gone on, and the last one.
-    renewing: Option<(tokio::time::Instant, tokio::time::Instant)>,
-}
-
-impl Pulse {
-    async fn run(mut self) {
-        // An outage is told, not each attempt to end it.
-        let mut is_lost = false;
-        loop {
-            let pause = match self.beat().await {
-                Ok(()) => {
-                    if std::mem::take(&mut is_lost) {
-                        tracing::info!("the lease is renewed again");
-                    }
-                    self.until_next()
-                }
-                Err(StoreError::Unreadable(why)) => {
-                    tracing::error!(why, "this server has been replaced; ending");
-                    std::process::exit(75);
-                }
-                Err(error) => {
-                    if !std::mem::replace(&mut is_lost, true) {
-                        tracing::warn!(%error, "the lease could not be renewed, trying on");
-                    }
-                    BEAT_AGAIN
-                }
-            };
-            let _ = tokio::time::timeout(pause, self.shared.look.notified()).await;
-            if self.shared.leaving.load(Ordering::Relaxed)
-                && self.node.ownership.owned().is_empty()
-                && self.heart.resign().await.is_ok()
-            {
-                return;
-            }
-        }
-    }
-
-    /// The next beat is not later than the end of another node's lease, as it was
-    /// seen: a frozen one is found out at once.
-    fn until_next(&self) -> Duration {
-        let seen = self.shared.seen.borrow();
-        let living = seen.iter().flat_map(|seen| seen.view.live());
-        let ends = living.map(|member| member.lease_left.0.unsigned_abs() + LEASE_OVER_MS);
-        let first = ends.min().map(Duration::from_millis);
-        first.map_or(BEAT_EVERY, |first| first.min(BEAT_EVERY))
-    }
-
-    async fn beat(&mut self) -> Result<(), StoreError> {
-        let state = if self.shared.leaving.load(Ordering::Relaxed) {
-            NodeState::Draining
-        } else {
-            NodeState::Up
-        };
-        let beat = self.heart.beat(state).await?;
-        self.node.ownership.renewed(beat.stops_at);
-        let jumped = self.anchor.take(&self.node.clock, beat.view.now, beat.read);
-        if jumped.is_some() {
-            self.node.rearm();
-        }
-        self.shared
-            .uncertainty
-            .send_replace(self.anchor.uncertainty());
-        let now = monotonic();
-        let term = Duration::from_millis(LEASE_TTL.0.unsigned_abs());
-        let since = match self.renewing {
-            Some((since, last)) if now - last < term => since,
-            _ => now,
-        };
-        self.renewing = Some((since, now));
-        let seen = Seen {
-            view: beat.view,
-            steady: now - since >= term,
-        };
-        self.shared.seen.send_replace(Some(Arc::new(seen)));
-        Ok(())
     }
 }
 
@@ -546,47 +446,4 @@ async fn resume(node: Arc<Node>, shards: ShardSet) {
         }
         tokio::time::sleep(RESUME_PAUSE).await;
     }
-}
-
-/// Notices processes that are gone: the kernel of their machine refuses
-/// connections to their port. One that is frozen still takes them. All whose
-/// lease goes on are probed, whether they own anything or not: one that is gone
-/// must not be given anything either.
-async fn probe(shared: Arc<Shared>) {
-    let mut refused: HashSet<Life> = HashSet::new();
-    loop {
-        tokio::time::sleep(PROBE_EVERY).await;
-        let seen = shared.seen.borrow().clone();
-        let members = seen.iter().flat_map(|seen| &seen.view.members);
-        let others = members.filter(|m| m.lives() && m.owner.node != shared.me.node);
-        let owners: Vec<Owner> = others.map(|member| member.owner.clone()).collect();
-        let asked = owners.iter().map(async |owner| {
-            let connecting = tokio::net::TcpStream::connect(&*owner.address);
-            let connected = tokio::time::timeout(PROBE_MAX, connecting).await;
-            matches!(connected, Ok(Err(error)) if is_refusal(&error))
-        });
-        let answers = futures_util::future::join_all(asked).await;
-        let mut gone = HashSet::new();
-        let mut refusing = HashSet::new();
-        for (owner, is_refused) in owners.into_iter().zip(answers) {
-            let life = (owner.node, owner.incarnation);
-            if is_refused && refused.contains(&life) {
-                gone.insert(life.clone());
-            }
-            if is_refused {
-                refusing.insert(life);
-            }
-        }
-        refused = refusing;
-        let is_news = !gone.is_empty() && *shared.gone.lock() != gone;
-        *shared.gone.lock() = gone;
-        if is_news {
-            shared.look.notify_one();
-        }
-    }
-}
-
-fn is_refusal(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind as K;
-    matches!(error.kind(), K::ConnectionRefused | K::ConnectionReset)
 }

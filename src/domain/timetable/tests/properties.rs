@@ -1,0 +1,435 @@
+//! Whatever clients do, in whichever order: the invariants hold, and recovery
+//! gives the same seats.
+
+use super::*;
+
+/// The timetable that its rows make.
+fn restored(timetable: &Timetable) -> Timetable {
+    let blocked = (0u32..)
+        .map(SeatIndex)
+        .zip(&timetable.seats)
+        .filter(|(_, seat)| **seat == Seat::Blocked)
+        .map(|(index, _)| index);
+    let unpinned = |hold: Hold| Hold {
+        order: None,
+        ..hold
+    };
+    let stored = Stored {
+        holds: timetable.holds().cloned().map(unpinned).collect(),
+        orders: timetable
+            .confirmed
+            .iter()
+            .map(|order| (**order).clone())
+            .collect(),
+        aborted: timetable.aborted.iter().copied().collect(),
+        blocked: blocked.collect(),
+    };
+    Timetable::restore(Arc::clone(&timetable.plan), stored)
+}
+
+#[test]
+fn a_sold_seat_wins_over_a_hold_in_a_checkpoint_and_a_newer_hold_over_an_older() {
+    let mut sale = Sale::new(plan());
+    sale.hold(1, 1, &["A-1-1"]).unwrap();
+    sale.hold(2, 2, &["A-1-2", "A-1-3"]).unwrap();
+    sale.open(NOW, 1, 1, 1).unwrap();
+    let order = order_id(1);
+    sale.run(NOW, Command::Sell { order }).unwrap();
+    sale.timetable.settle(sale.seq);
+    let mut back = restored(&sale.timetable);
+    let live = |n: u128, by: u128, names: &[&str]| {
+        let mut other = Sale::new(plan());
+        other.hold(n, by, names).unwrap();
+        let hold = other.timetable.hold(hold_id(n)).unwrap().clone();
+        KnownHold {
+            id: hold.id,
+            state: HoldState::Live(hold),
+        }
+    };
+    let events = back.recover_holds(vec![
+        live(3, 3, &["A-1-1", "A-1-5"]),
+        live(4, 4, &["A-1-3", "A-1-4"]),
+    ]);
+    for event in events {
+        back.apply(sale.seq.next(), &event);
+    }
+    check(&back);
+    let holds: Vec<HoldId> = back.holds().map(|hold| hold.id).collect();
+    assert_eq!(holds, [hold_id(4)], "3 is on a sold seat, 2 was overtaken");
+}
+
+/// What a client may do, in small numbers so that they collide.
+#[derive(Clone, Debug)]
+enum Act {
+    Hold {
+        by: u128,
+        seats: Vec<u32>,
+    },
+    Best {
+        by: u128,
+        count: u32,
+        adjacent: bool,
+    },
+    Pit {
+        by: u128,
+        count: u32,
+    },
+    Add {
+        hold: usize,
+        by: u128,
+        count: u32,
+    },
+    Drop {
+        hold: usize,
+        by: u128,
+        seat: u32,
+    },
+    Release {
+        hold: usize,
+        by: u128,
+    },
+    Open {
+        hold: usize,
+        by: u128,
+    },
+    Sell {
+        order: usize,
+    },
+    Abort {
+        order: usize,
+    },
+    Resolve {
+        order: usize,
+    },
+    Block {
+        seat: u32,
+    },
+    Unblock {
+        seat: u32,
+    },
+    Settle,
+    Wait {
+        ms: i64,
+    },
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let by = 1u128..4;
+    prop_oneof![
+        4 => (by.clone(), prop::collection::btree_set(0u32..20, 1..4))
+            .prop_map(|(by, seats)| Act::Hold { by, seats: seats.into_iter().collect() }),
+        3 => (by.clone(), 1u32..5, any::<bool>())
+            .prop_map(|(by, count, adjacent)| Act::Best { by, count, adjacent }),
+        2 => (by.clone(), 1u32..4).prop_map(|(by, count)| Act::Pit { by, count }),
+        1 => (0usize..8, by.clone(), 1u32..3).prop_map(|(hold, by, count)| Act::Add { hold, by, count }),
+        1 => (0usize..8, by.clone(), 0u32..20).prop_map(|(hold, by, seat)| Act::Drop { hold, by, seat }),
+        2 => (0usize..8, by.clone()).prop_map(|(hold, by)| Act::Release { hold, by }),
+        4 => (0usize..8, by).prop_map(|(hold, by)| Act::Open { hold, by }),
+        4 => (0usize..8).prop_map(|order| Act::Sell { order }),
+        2 => (0usize..8).prop_map(|order| Act::Abort { order }),
+        1 => (0usize..8).prop_map(|order| Act::Resolve { order }),
+        1 => (0u32..20).prop_map(|seat| Act::Block { seat }),
+        1 => (0u32..20).prop_map(|seat| Act::Unblock { seat }),
+        3 => Just(Act::Settle),
+        3 => (1i64..200_000).prop_map(|ms| Act::Wait { ms }),
+    ]
+}
+
+/// The `n`th last of what was made, so that acts mostly meet something live.
+fn recent(n: usize, made: u128) -> u128 {
+    made.saturating_sub(1 + n as u128)
+}
+
+struct Run {
+    sale: Sale,
+    now: Timestamp,
+    holds: u128,
+    orders: u128,
+}
+
+impl Run {
+    fn act(&mut self, act: Act) -> Option<Result<Reply, Refusal>> {
+        let command = match act {
+            Act::Hold { by, seats } => {
+                let seats = seats.into_iter().map(SeatIndex).collect();
+                self.holding(
+                    by,
+                    Choice::Seats {
+                        seats,
+                        unknown: vec![],
+                    },
+                )
+            }
+            Act::Best {
+                by,
+                count,
+                adjacent,
+            } => self.holding(
+                by,
+                Choice::Best {
+                    count,
+                    grade: None,
+                    section: None,
+                    adjacent,
+                },
+            ),
+            Act::Pit { by, count } => self.holding(
+                by,
+                Choice::Units {
+                    section: Ok(SectionIndex(2)),
+                    count,
+                },
+            ),
+            Act::Add { hold, by, count } => Command::AddSeats {
+                hold: hold_id(recent(hold, self.holds)),
+                user: user(by),
+                choice: Choice::Best {
+                    count,
+                    grade: None,
+                    section: None,
+                    adjacent: false,
+                },
+            },
+            Act::Drop { hold, by, seat } => Command::DropSeat {
+                hold: hold_id(recent(hold, self.holds)),
+                user: user(by),
+                seat: SeatIndex(seat),
+            },
+            Act::Release { hold, by } => Command::Release {
+                hold: hold_id(recent(hold, self.holds)),
+                user: user(by),
+            },
+            Act::Open { hold, by } => {
+                self.orders += 1;
+                Command::OpenOrder {
+                    order: order_id(self.orders - 1),
+                    payment: PaymentId(id(5)),
+                    hold: hold_id(recent(hold, self.holds)),
+                    user: user(by),
+                    method: Method::Wallet,
+                }
+            }
+            Act::Sell { order } => Command::Sell {
+                order: order_id(recent(order, self.orders)),
+            },
+            Act::Abort { order } => Command::Abort {
+                order: order_id(recent(order, self.orders)),
+            },
+            Act::Resolve { order } => Command::Resolve {
+                order: order_id(recent(order, self.orders)),
+            },
+            Act::Block { seat } => Command::Block {
+                seats: Seats::from_iter([SeatIndex(seat)]),
+            },
+            Act::Unblock { seat } => Command::Unblock {
+                seats: Seats::from_iter([SeatIndex(seat)]),
+            },
+            Act::Settle => {
+                let seq = self.sale.seq;
+                self.sale.timetable.settle(seq);
+                return None;
+            }
+            Act::Wait { ms } => {
+                self.now = self.now.plus(Millis(ms));
+                return None;
+            }
+        };
+        Some(self.sale.run(self.now, command))
+    }
+
+    fn holding(&mut self, by: u128, choice: Choice) -> Command {
+        self.holds += 1;
+        Command::Hold {
+            hold: hold_id(self.holds - 1),
+            user: user(by),
+            choice,
+            under_pass: false,
+        }
+    }
+}
+
+/// Everything that must be true of a timetable at any moment.
+fn check(timetable: &Timetable) {
+    let mut counts = SeatCounts::default();
+    let mut free = 0;
+    for (index, seat) in (0u32..).map(SeatIndex).zip(&timetable.seats) {
+        *counts.of(seat.status()) += 1;
+        assert_eq!(timetable.free.is_free(index), *seat == Seat::Free);
+        free += u32::from(*seat == Seat::Free);
+        match seat {
+            Seat::Held(hold) => {
+                assert!(
+                    timetable.holds[hold]
+                        .seats
+                        .iter()
+                        .any(|priced| priced.seat == index)
+                );
+            }
+            Seat::Sold(order) | Seat::Selling(order) => {
+                assert!(
+                    timetable
+                        .confirmed
+                        .get(*order)
+                        .unwrap()
+                        .seats
+                        .iter()
+                        .any(|priced| priced.seat == index)
+                );
+            }
+            Seat::Free | Seat::Blocked | Seat::Releasing => {}
+        }
+    }
+    assert_eq!(counts, timetable.counts, "I2");
+    assert_eq!(counts.available, free);
+    let mut have: HashMap<UserId, u32> = HashMap::new();
+    for hold in timetable.holds.values() {
+        *have.entry(hold.user).or_default() += u32::try_from(hold.seats.len()).unwrap();
+        for priced in &hold.seats {
+            assert_eq!(timetable.seat(priced.seat), Some(Seat::Held(hold.id)), "I4");
+        }
+        let pinned = hold
+            .order
+            .is_some_and(|order| timetable.open.contains_key(&order));
+        assert_eq!(pinned, hold.order.is_some());
+        assert_ne!(
+            pinned,
+            timetable.deadlines.contains(&(hold.expires_at, hold.id))
+        );
+    }
+    let mut sold = HashMap::new();
+    for order in timetable.confirmed.iter() {
+        *have.entry(order.user).or_default() += u32::try_from(order.seats.len()).unwrap();
+        assert_eq!(order.amount(), total(&order.seats), "I7");
+        for priced in &order.seats {
+            assert_eq!(sold.insert(priced.seat, order.id), None, "I1");
+        }
+    }
+    for (user, count) in have {
+        assert!(count <= timetable.plan.limits.max_seats_per_user);
+        assert_eq!(timetable.users[&user].total, count);
+    }
+}
+
+/// The timetable that its durable events make.
+fn replay(sale: &Sale) -> Timetable {
+    let mut again = Timetable::new(Arc::clone(&sale.timetable.plan));
+    for (seq, event) in sale
+        .history
+        .iter()
+        .filter(|(_, event)| Timetable::is_durable(event))
+    {
+        again.apply(*seq, event);
+    }
+    again.settle(sale.seq);
+    again
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// I1 to I4 and I7 under anything that clients and the clock do.
+    #[test]
+    fn whatever_happens_the_invariants_hold(acts in prop::collection::vec(act(), 1..120)) {
+        let mut run = Run { sale: Sale::new(plan()), now: NOW, holds: 0, orders: 0 };
+        for act in acts {
+            let before = run.sale.timetable.counts();
+            let events = run.sale.history.len();
+            if let Some(Err(_)) = run.act(act) {
+                // A refusal changes nothing but what was due anyway.
+                let due = run.sale.history[events..].iter();
+                let is_due = |event: &Event| matches!(
+                    event,
+                    Event::HoldEnded { end: HoldEnd::Expired, .. }
+                        | Event::SeatsCooled { .. }
+                        // Of an order whose saga is gone.
+                        | Event::OrderAborted { .. }
+                        | Event::HoldProlonged { .. }
+                );
+                prop_assert!(due.clone().all(|(_, event)| is_due(event)));
+                if due.count() == 0 {
+                    prop_assert_eq!(before, run.sale.timetable.counts());
+                }
+            }
+            check(&run.sale.timetable);
+        }
+    }
+
+    /// A restart loses nothing durable: the events, and the rows made of them,
+    /// give the same seats.
+    #[test]
+    fn recovery_gives_the_same_seats(acts in prop::collection::vec(act(), 1..120)) {
+        let mut run = Run { sale: Sale::new(plan()), now: NOW, holds: 0, orders: 0 };
+        for act in acts {
+            run.act(act);
+        }
+        let seq = run.sale.seq;
+        run.sale.timetable.settle(seq);
+        let live: Vec<Seat> = run.sale.timetable.seats.clone();
+        prop_assert_eq!(&replay(&run.sale).seats, &live);
+        let back = restored(&run.sale.timetable);
+        prop_assert_eq!(&back.seats, &live);
+        check(&back);
+    }
+
+    /// What a crash leaves: everything up to some decision in the database,
+    /// and of what came after only the holds, because a sale isn't a
+    /// checkpoint's to tell. Together they give the holds as they were.
+    #[test]
+    fn holds_come_back_from_the_database_and_what_is_newer_in_the_checkpoint(
+        acts in prop::collection::vec(act(), 1..120),
+        part in 0..=100u64,
+    ) {
+        let mut run = Run { sale: Sale::new(plan()), now: NOW, holds: 0, orders: 0 };
+        let mut settled = Seq(0);
+        for act in acts {
+            let settles = matches!(act, Act::Settle);
+            run.act(act);
+            if settles {
+                settled = run.sale.seq;
+            }
+        }
+        // What was settled is in the database.
+        let watermark = Seq(settled.0 + (run.sale.seq.0 - settled.0) * part / 100);
+        let plan = &run.sale.timetable.plan;
+        let mut stored = Timetable::new(Arc::clone(plan));
+        let mut expected = Timetable::new(Arc::clone(plan));
+        let mut known: Vec<KnownHold> = Vec::new();
+        let durable = run.sale.history.iter().filter(|(_, event)| Timetable::is_durable(event));
+        for (seq, event) in durable {
+            if *seq <= watermark {
+                stored.apply(*seq, event);
+                expected.apply(*seq, event);
+                expected.settle(*seq);
+                continue;
+            }
+            let (id, ended) = match event {
+                Event::HoldEnded { hold, user, end, .. } => {
+                    (*hold, Some(HoldState::Ended { user: *user, end: *end }))
+                }
+                Event::Held { hold, .. }
+                | Event::SeatsAdded { hold, .. }
+                | Event::SeatsDropped { hold, .. }
+                | Event::HoldProlonged { hold, .. } => (*hold, None),
+                _ => continue,
+            };
+            expected.apply(*seq, event);
+            known.retain(|hold| hold.id != id);
+            let state = ended.unwrap_or_else(|| HoldState::Live(expected.holds[&id].clone()));
+            known.push(KnownHold { id, state });
+        }
+        stored.settle(watermark);
+        let mut back = restored(&stored);
+        for event in back.recover_holds(known) {
+            back.apply(watermark.next(), &event);
+        }
+        check(&back);
+        prop_assert_eq!(&back.seats, &expected.seats);
+        let holds = |timetable: &Timetable| {
+            let mut holds: Vec<Hold> = timetable.holds().cloned().collect();
+            holds.iter_mut().for_each(|hold| hold.grace_used = false);
+            holds.sort_by_key(|hold| hold.id);
+            holds
+        };
+        prop_assert_eq!(holds(&back), holds(&expected));
+    }
+}
