@@ -27,6 +27,10 @@ use crate::telemetry::{self, FlushMetrics};
 /// How long a write may take, with a new connection and redirections.
 const WRITE_MAX: Duration = Duration::from_millis(1_500);
 
+/// How many rows that aren't needed any more a decision has removed: more than
+/// it adds, and few enough for one script.
+const TRIMMED_MAX: usize = 256;
+
 /// How often lost checkpoints are looked for: first, and at most.
 const BACKOFF_MIN_MS: u64 = 50;
 const BACKOFF_MAX_MS: u64 = 1_000;
@@ -255,7 +259,9 @@ impl Checkpointing {
             machine.checkpoint(event, &mut changes);
         }
         let mut gone: Vec<RowId> = Vec::new();
-        while let Some(spent) = self.spent.pop_front_if(|spent| spent.seq <= stored) {
+        while gone.len() < TRIMMED_MAX
+            && let Some(spent) = self.spent.pop_front_if(|spent| spent.seq <= stored)
+        {
             gone.push(spent.row);
         }
         for (row, change) in &changes {

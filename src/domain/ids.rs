@@ -153,15 +153,27 @@ pub enum EntityKind {
     Timetable,
     /// [`crate::domain::account`]
     Account,
+    /// [`crate::domain::queue`]; its id is the performance's.
+    Queue,
 }
 
 impl EntityKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Timetable, Self::Account, Self::Queue];
+
+    /// The kind of this name; `None` if there is none.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The name used in the store, in logs and in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Timetable => "timetable",
             Self::Account => "account",
+            Self::Queue => "queue",
         }
     }
 }
@@ -196,6 +208,16 @@ impl From<UserId> for EntityId {
     fn from(id: UserId) -> Self {
         Self {
             kind: EntityKind::Account,
+            id: id.0,
+        }
+    }
+}
+
+/// The queue of a performance.
+impl From<PerformanceId> for EntityId {
+    fn from(id: PerformanceId) -> Self {
+        Self {
+            kind: EntityKind::Queue,
             id: id.0,
         }
     }

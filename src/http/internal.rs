@@ -92,6 +92,8 @@ async fn ask(State(internal): State<Arc<Internal>>, Signed(ask): Signed<Ask>) ->
     match ask.kind {
         EntityKind::Timetable => run(&node.timetables, ask).await,
         EntityKind::Account => run(&node.accounts, ask).await,
+        // Nobody runs them yet.
+        EntityKind::Queue => StatusCode::NOT_FOUND.into_response(),
     }
 }
 

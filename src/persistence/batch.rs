@@ -14,9 +14,12 @@ use uuid::Uuid;
 
 use crate::domain::account::{KeyHash, Prepare, PrepareState};
 use crate::domain::decision::Machine;
-use crate::domain::ids::{EntityId, EntityKind, HoldId, OrderId, Seq, Stamp};
+use crate::domain::ids::{EntityId, EntityKind, HoldId, OrderId, QueueTicketId, Seq, Stamp};
 use crate::domain::money::Money;
 use crate::domain::order::Order;
+use crate::domain::queue::End;
+use crate::domain::queue::line::TicketNumber;
+use crate::domain::queue::restore::{PlaceRow, PlaceState, QueueRow};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::Hold;
@@ -66,6 +69,8 @@ pub enum Changes {
     Timetable(TimetableChanges),
     /// Of an account.
     Account(AccountChanges),
+    /// Of a queue.
+    Queue(QueueChanges),
 }
 
 /// Rows of a timetable.
@@ -179,6 +184,71 @@ pub enum KeyAnswer {
     },
 }
 
+/// Rows of a queue.
+#[derive(Clone, Debug, Default)]
+pub struct QueueChanges {
+    /// Its own row as it is last, if it changed.
+    pub queue: Option<QueueRow>,
+    /// The last state of each place.
+    pub places: Map<QueueTicketId, PlaceChange>,
+}
+
+/// The last state of a place.
+#[derive(Clone, Copy, Debug)]
+pub enum PlaceChange {
+    /// It is so.
+    Put(PlaceRow),
+    /// The row that the store has is over; the rest of it isn't known.
+    Ended(PlaceEnd),
+}
+
+/// How a place ended of which nothing else is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlaceEnd {
+    /// Its number; who had none when it ended takes no part in the draw.
+    pub number: Option<TicketNumber>,
+    /// How it ended.
+    pub end: End,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl QueueChanges {
+    /// A place is now so.
+    pub fn place_changed(&mut self, row: PlaceRow) {
+        self.places.insert(row.ticket, PlaceChange::Put(row));
+    }
+
+    /// A place is over.
+    pub fn place_ended(&mut self, ticket: QueueTicketId, ended: PlaceEnd) {
+        match self.places.get_mut(&ticket) {
+            Some(PlaceChange::Put(row)) => ended.put_into(row),
+            Some(PlaceChange::Ended(_)) => {}
+            None => {
+                self.places.insert(ticket, PlaceChange::Ended(ended));
+            }
+        }
+    }
+}
+
+impl PlaceEnd {
+    /// Ends the place of `row`, if it hasn't.
+    pub fn put_into(self, row: &mut PlaceRow) {
+        let pass_until = match row.state {
+            PlaceState::Ended { .. } => return,
+            PlaceState::Active { expires_at, .. } => expires_at,
+            PlaceState::Waiting | PlaceState::Admitted => self.at,
+        };
+        row.entrant &= self.number.is_some();
+        row.number = row.number.or(self.number);
+        row.state = PlaceState::Ended {
+            end: self.end,
+            at: self.at,
+            pass_until,
+        };
+    }
+}
+
 /// An event to publish.
 #[derive(Clone, Debug)]
 pub struct OutboxRow {
@@ -207,6 +277,7 @@ impl Contribution {
         let changes = match entity.kind {
             EntityKind::Timetable => Changes::Timetable(TimetableChanges::default()),
             EntityKind::Account => Changes::Account(AccountChanges::default()),
+            EntityKind::Queue => Changes::Queue(QueueChanges::default()),
         };
         Self {
             entity,
@@ -224,7 +295,7 @@ impl Contribution {
     pub fn timetable(&mut self) -> Option<&mut TimetableChanges> {
         match &mut self.changes {
             Changes::Timetable(changes) => Some(changes),
-            Changes::Account(_) => None,
+            Changes::Account(_) | Changes::Queue(_) => None,
         }
     }
 
@@ -232,7 +303,15 @@ impl Contribution {
     pub fn account(&mut self) -> Option<&mut AccountChanges> {
         match &mut self.changes {
             Changes::Account(changes) => Some(changes),
-            Changes::Timetable(_) => None,
+            Changes::Timetable(_) | Changes::Queue(_) => None,
+        }
+    }
+
+    /// The rows, of a queue.
+    pub fn queue(&mut self) -> Option<&mut QueueChanges> {
+        match &mut self.changes {
+            Changes::Queue(changes) => Some(changes),
+            Changes::Timetable(_) | Changes::Account(_) => None,
         }
     }
 
@@ -258,6 +337,7 @@ impl Contribution {
                     + a.prepares.len()
                     + a.keys.len()
             }
+            Changes::Queue(q) => usize::from(q.queue.is_some()) + q.places.len(),
         };
         // Its version and its journal are a row each.
         2 + changes + self.outbox.len()

@@ -11,12 +11,19 @@ pub const A_SEAT_IS_SOLD_ONCE: &str = "a_seat_is_sold_once";
 /// Of the check on wallets.
 pub const A_BALANCE_IS_NEVER_BELOW_ZERO: &str = "a_balance_is_never_below_zero";
 
+/// Of the second barrier behind the queue's actor.
+pub const A_NUMBER_IS_GIVEN_ONCE: &str = "a_number_is_given_once";
+
 /// SQLite names the columns of a unique constraint, not the constraint.
-const BY_COLUMNS: [(&str, &str); 2] = [
+const BY_COLUMNS: [(&str, &str); 3] = [
     ("user.email", EMAIL_IS_UNIQUE),
     (
         "sold_seat.timetable_id, sold_seat.seat",
         A_SEAT_IS_SOLD_ONCE,
+    ),
+    (
+        "queue_place.queue_id, queue_place.number",
+        A_NUMBER_IS_GIVEN_ONCE,
     ),
 ];
 

@@ -3,11 +3,12 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::batch::{Contribution, KeyAnswer, KeyRow, OutboxRow, Persisted, TransferRow};
+use super::batch::{Contribution, KeyAnswer, KeyRow, OutboxRow, Persisted, PlaceEnd, TransferRow};
 use crate::domain::account::{self, Account, Charge, KeyClaim, PrepareState};
 use crate::domain::ids::{EntityKind, HoldId, OrderId, PerformanceId, TimetableId, UserId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::order::Order;
+use crate::domain::queue::{self, Queue};
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::{self, Hold, Timetable};
 
@@ -219,6 +220,34 @@ impl Persisted for Account {
             }
             E::KeyReserved { .. } | E::KeyFreed { .. } => {}
         }
+    }
+}
+
+impl Persisted for Queue {
+    const KIND: EntityKind = EntityKind::Queue;
+
+    fn record(&self, event: &queue::Event, into: &mut Contribution) {
+        let Some(rows) = into.queue() else { return };
+        let changes = self.changes(event);
+        if let Some(queue) = changes.queue {
+            rows.queue = Some(queue);
+        }
+        for place in changes.places {
+            rows.place_changed(place);
+        }
+        let queue::Event::Ended {
+            ticket,
+            number,
+            end,
+            at,
+            ..
+        } = *event
+        else {
+            return;
+        };
+        // All of a decision's events are applied before the first is recorded:
+        // by then the user may have another place, and this one be forgotten.
+        rows.place_ended(ticket, PlaceEnd { number, end, at });
     }
 }
 

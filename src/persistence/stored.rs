@@ -1,11 +1,13 @@
 //! What both stores keep in the same form, and how it is read.
 
+pub(super) mod queue;
+
 use uuid::Uuid;
 
 use super::StoreError;
 use super::store::entities::Loaded;
 use crate::domain::account::{Account, KeyHash, KeyState, Keys, Prepare, PrepareState};
-use crate::domain::ids::{OrderId, Stamp, TimetableId};
+use crate::domain::ids::{EntityKind, OrderId, Stamp, TimetableId};
 use crate::domain::money::Money;
 use crate::domain::order::{Method, PricedSeat, PricedSeats};
 use crate::domain::seat::SeatIndex;
@@ -13,6 +15,11 @@ use crate::domain::time::Timestamp;
 
 /// How many settled orders an account gets back: as many as it remembers.
 pub(super) const SETTLED_LOADED_MAX: i64 = 128;
+
+/// A stored kind of entity.
+pub(super) fn entity_kind(name: &str) -> Result<EntityKind, StoreError> {
+    EntityKind::named(name).ok_or_else(|| StoreError::Unreadable(format!("entity kind {name}")))
+}
 
 /// A stored method of payment.
 pub(super) fn method(text: &str) -> Result<Method, StoreError> {

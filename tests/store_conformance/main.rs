@@ -51,3 +51,6 @@ mod on_purpose;
 mod open_batch;
 mod outbox;
 mod postgres;
+mod queues;
+#[path = "../common/random.rs"]
+mod random;

@@ -374,9 +374,7 @@ fn name_of(entity: EntityId) -> String {
 
 fn entity_named(name: &str) -> Option<EntityId> {
     let (kind, id) = name.split_once(':')?;
-    let kind = [EntityKind::Timetable, EntityKind::Account]
-        .into_iter()
-        .find(|known| known.as_str() == kind)?;
+    let kind = EntityKind::named(kind)?;
     let id = Uuid::try_parse(id).ok()?;
     Some(EntityId { kind, id })
 }

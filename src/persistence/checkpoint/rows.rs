@@ -1,7 +1,9 @@
 //! What the rows of a checkpoint say, by kind of entity.
 //!
-//! Of a timetable: one row a hold. Queues and coupons will have rows of their
-//! own here.
+//! Of a timetable: one row a hold. Of a queue ([`queue`]): one for each place
+//! that was taken or given up, until the database has it.
+
+mod queue;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;

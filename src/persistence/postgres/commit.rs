@@ -9,12 +9,14 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::entities::version;
+use super::queues::Queues;
 use super::rows::{self, Accounts, History, Timetables};
 use super::{Link, PostgresStore};
-use crate::domain::ids::{EntityId, EntityKind, Epoch, ShardId};
+use crate::domain::ids::{EntityId, Epoch, ShardId};
 use crate::persistence::StoreError;
 use crate::persistence::batch::{Changes, Contribution};
 use crate::persistence::store::commit::Verdict;
+use crate::persistence::stored::entity_kind;
 #[cfg(feature = "sabotage")]
 use crate::sabotage::{self, Point, Switch};
 
@@ -162,12 +164,8 @@ async fn advance(
         .fetch_all(c.on())
         .await?;
     let entity = |row: &PgRow| {
-        let kind = match row.try_get(1)? {
-            "timetable" => EntityKind::Timetable,
-            "account" => EntityKind::Account,
-            other => return Err(StoreError::Unreadable(format!("entity kind {other}"))),
-        };
         let id = row.try_get(0)?;
+        let kind = entity_kind(row.try_get(1)?)?;
         Ok(EntityId { kind, id })
     };
     rows.iter().map(entity).collect()
@@ -179,14 +177,17 @@ async fn write_rows(c: &mut Link, contributions: &[&Contribution]) -> Result<(),
     }
     let mut history = History::default();
     let (mut timetables, mut accounts) = (Timetables::default(), Accounts::default());
+    let mut queues = Queues::default();
     for contribution in contributions {
         history.add(contribution);
         match &contribution.changes {
             Changes::Timetable(changes) => timetables.add(contribution.entity.id, changes),
             Changes::Account(changes) => accounts.add(contribution.entity.id, changes),
+            Changes::Queue(changes) => queues.add(contribution.entity.id, changes),
         }
     }
     history.write(c).await?;
     timetables.write(c).await?;
-    accounts.write(c).await
+    accounts.write(c).await?;
+    queues.write(c).await
 }

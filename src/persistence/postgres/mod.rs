@@ -42,6 +42,7 @@ mod export;
 pub mod lease;
 mod orders;
 mod outbox;
+mod queues;
 mod replica;
 mod rows;
 mod sessions;

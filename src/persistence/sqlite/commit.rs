@@ -12,7 +12,8 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
-use crate::domain::ids::{EntityId, EntityKind, Epoch, ShardId, Stamp};
+use super::queues::QueueRows;
+use crate::domain::ids::{EntityId, Epoch, ShardId, Stamp};
 use crate::domain::money::Money;
 use crate::domain::order::Order;
 use crate::domain::order::PricedSeats;
@@ -21,6 +22,7 @@ use crate::persistence::batch::{
     AccountChanges, Changes, Contribution, HoldChange, KeyAnswer, TimetableChanges,
 };
 use crate::persistence::store::commit::Verdict;
+use crate::persistence::stored::entity_kind;
 #[cfg(feature = "sabotage")]
 use crate::sabotage::{self, Point, Switch};
 
@@ -168,16 +170,9 @@ fn collect_entities(
     into: &mut HashSet<EntityId>,
 ) -> Result<(), StoreError> {
     for row in rows {
-        let kind: &str = row.try_get(1)?;
-        let kind = match kind {
-            "timetable" => EntityKind::Timetable,
-            "account" => EntityKind::Account,
-            other => return Err(StoreError::Unreadable(format!("entity kind {other}"))),
-        };
-        into.insert(EntityId {
-            kind,
-            id: row.try_get(0)?,
-        });
+        let id = row.try_get(0)?;
+        let kind = entity_kind(row.try_get(1)?)?;
+        into.insert(EntityId { kind, id });
     }
     Ok(())
 }
@@ -210,12 +205,12 @@ fn seats_json(seats: &PricedSeats) -> Vec<(u32, Money)> {
 
 /// The rows of one statement, as the JSON array that `json_each` reads.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     json: Vec<u8>,
 }
 
 impl Lines {
-    fn push<T: Serialize>(&mut self, row: &T) {
+    pub(super) fn push<T: Serialize>(&mut self, row: &T) {
         self.json
             .push(if self.json.is_empty() { b'[' } else { b',' });
         // Writing plain values to memory can't fail.
@@ -223,7 +218,7 @@ impl Lines {
     }
 
     /// Runs a statement over all rows, or not at all if there are none.
-    async fn run(
+    pub(super) async fn run(
         self,
         connection: &mut SqliteConnection,
         sql: &'static str,
@@ -277,6 +272,7 @@ struct Rows {
     transfers: Lines,
     prepares: Lines,
     keys: Lines,
+    queues: QueueRows,
 }
 
 impl Rows {
@@ -311,6 +307,7 @@ impl Rows {
         match &c.changes {
             Changes::Timetable(changes) => self.add_timetable(id, changes),
             Changes::Account(changes) => self.add_account(id, changes),
+            Changes::Queue(changes) => self.queues.add(id, changes),
         }
     }
 
@@ -480,7 +477,7 @@ impl Rows {
         self.outbox.run(c, "INSERT INTO outbox (entity, topic, event_seq, event_id, type, version, at, payload, trace) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, \
                    value ->> 6, value ->> 7, value ->> 8 FROM json_each(?1)").await?;
-        Ok(())
+        self.queues.write(c).await
     }
 }
 

@@ -15,6 +15,7 @@ mod dead_letters;
 mod entities;
 mod orders;
 mod outbox;
+mod queues;
 mod shards;
 
 use std::path::{Path, PathBuf};

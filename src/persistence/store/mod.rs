@@ -27,6 +27,7 @@ pub mod entities;
 pub mod export;
 pub mod orders;
 pub mod outbox;
+pub mod queues;
 pub mod sessions;
 pub mod shards;
 
