@@ -16,3 +16,4 @@ pub mod persistence;
 pub mod sabotage;
 pub mod telemetry;
 pub mod trace;
+pub mod verify_draw;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use onsale::config::Config;
-use onsale::{app, http, persistence, telemetry};
+use onsale::domain::ids::PerformanceId;
+use onsale::domain::queue::draw::Digest;
+use onsale::{app, http, persistence, telemetry, verify_draw};
 
 /// Small allocations from many threads are most of what a request allocates;
 /// mimalloc serves them without sharing.
@@ -47,6 +49,10 @@ enum Command {
     /// Audit the store, beside a live server or after a crash. Exits 0 if it is
     /// clean, 1 with findings, 2 if it could not run.
     Verify,
+    /// Make the draws of waiting rooms again, from what the server publishes.
+    /// Exits 0 if they are true, 1 if one was tampered with, 2 if there is none
+    /// or it can't be read.
+    VerifyDraw(VerifyDraw),
     /// Print the OpenAPI document.
     Openapi,
     /// Administrators.
@@ -54,6 +60,23 @@ enum Command {
         #[command(subcommand)]
         command: AdminCommand,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct VerifyDraw {
+    /// Where the server is: http://HOST[:PORT].
+    #[arg(long, required_unless_present = "file")]
+    url: Option<String>,
+    /// Only the draw of this performance; else of all that are listed.
+    #[arg(long, value_name = "ID", requires = "url")]
+    performance: Option<PerformanceId>,
+    /// A draw that was saved from a server, e.g. one that is reached by TLS; -
+    /// is the standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    file: Option<PathBuf>,
+    /// The commitment, as it was noted before the opening.
+    #[arg(long, value_name = "HEX")]
+    commitment: Option<Digest>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,7 +90,7 @@ enum AdminCommand {
     },
 }
 
-/// The exit of `verify` that says that it could not run.
+/// The exit of `verify` and `verify-draw` that says that it could not run.
 const VERIFY_COULD_NOT_RUN: u8 = 2;
 
 fn main() -> ExitCode {
@@ -88,7 +111,7 @@ fn main() -> ExitCode {
         Some(other) => other,
     };
     let failure = match command {
-        Command::Verify => VERIFY_COULD_NOT_RUN,
+        Command::Verify | Command::VerifyDraw(_) => VERIFY_COULD_NOT_RUN,
         Command::Serve { .. } | Command::Migrate | Command::Openapi | Command::Admin { .. } => 1,
     };
     match run(command, config.as_deref()) {
@@ -108,6 +131,9 @@ fn run(command: Command, file: Option<&std::path::Path>) -> Result<ExitCode, Str
         return writeln!(std::io::stdout(), "{}", http::router::openapi_json())
             .map(|()| ExitCode::SUCCESS)
             .map_err(line);
+    }
+    if let Command::VerifyDraw(args) = command {
+        return check_draws(&args);
     }
     let (config, warnings) = Config::load(file).map_err(line)?;
     telemetry::init(&config.log);
@@ -135,10 +161,31 @@ fn run(command: Command, file: Option<&std::path::Path>) -> Result<ExitCode, Str
                 .block_on(app::create_admin(config, &email, &password))
                 .map_err(line)
         }
-        Command::Openapi => Ok(()),
+        Command::Openapi | Command::VerifyDraw(_) => Ok(()),
     };
     runtime.shutdown_timeout(EXIT_PATIENCE);
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs anywhere: it needs no settings of a server.
+fn check_draws(args: &VerifyDraw) -> Result<ExitCode, String> {
+    let source = match (&args.url, &args.file) {
+        (Some(url), _) => verify_draw::Source::Server(url, args.performance),
+        (None, Some(file)) => verify_draw::Source::File(file),
+        (None, None) => return Err("--url or --file is needed".to_owned()),
+    };
+    let question = verify_draw::Question {
+        source,
+        commitment: args.commitment,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(line)?;
+    let report = runtime.block_on(verify_draw::run(&question))?;
+    // The exit status is the answer, even where nobody reads the report.
+    let _ = write!(std::io::stdout(), "{report}");
+    Ok(ExitCode::from(report.exit()))
 }
 
 /// From `ONSALE_ADMIN_PASSWORD`, else typed twice.
