@@ -34,7 +34,7 @@ async fn nobody_gets_past_the_limit_however_much_is_asked_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_checks_no_limit_is_found_out() {
     let findings = greedy(&[("ONSALE_SABOTAGE", "no-limit-check")]).await;
-    eprintln!("found out: {findings:?}");
+    eprintln!("found out: {} findings", findings.len());
     let is_over = |finding: &Finding| matches!(finding, Finding::OverLimit { .. });
     assert!(findings.iter().any(is_over), "the check can't fail");
     assert!(findings.iter().all(is_over), "and nothing else is wrong");

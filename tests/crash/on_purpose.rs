@@ -112,7 +112,7 @@ impl World {
             self.server = ServerProcess::start(&self.settings);
             let findings = self.check_after_restart().await;
             if !findings.is_empty() {
-                eprintln!("found out: {findings:?}");
+                eprintln!("found out: {} findings", findings.len());
                 return;
             }
             self.resolve_unknown().await;

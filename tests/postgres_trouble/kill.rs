@@ -64,7 +64,7 @@ async fn a_server_that_acknowledges_before_it_commits_to_postgres_is_found_out()
         world.server = ServerProcess::start(&world.settings);
         let findings = world.check_after_restart().await;
         if !findings.is_empty() {
-            eprintln!("found out in round {round}: {findings:?}");
+            eprintln!("found out in round {round}: {} findings", findings.len());
             return;
         }
         world.resolve_unknown().await;
