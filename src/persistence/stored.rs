@@ -1,6 +1,10 @@
 //! What both stores keep in the same form, and how it is read.
 
+pub(super) mod catalogue;
+pub(super) mod entities;
+pub(super) mod orders;
 pub(super) mod queue;
+pub(super) mod row;
 
 use uuid::Uuid;
 
@@ -53,24 +57,24 @@ pub(super) fn first_id_at(at: Timestamp) -> Uuid {
 /// The parts of an account, while they are read table by table.
 #[derive(Default)]
 pub(super) struct AccountRows {
-    pub(super) stamp: Stamp,
-    pub(super) balance: Money,
-    pub(super) prepared: Vec<Prepare>,
-    pub(super) settled: Vec<(OrderId, PrepareState)>,
+    stamp: Stamp,
+    balance: Money,
+    prepared: Vec<Prepare>,
+    settled: Vec<(OrderId, PrepareState)>,
     keys: Keys,
 }
 
 /// An idempotency key as stored, without its answer.
-pub(super) struct StoredKey {
-    pub(super) key: String,
-    pub(super) fingerprint: i64,
-    pub(super) at: Timestamp,
-    pub(super) order: Option<Uuid>,
-    pub(super) timetable: Option<Uuid>,
+struct StoredKey {
+    key: String,
+    fingerprint: i64,
+    at: Timestamp,
+    order: Option<Uuid>,
+    timetable: Option<Uuid>,
 }
 
 impl AccountRows {
-    pub(super) fn restore_key(&mut self, stored: &StoredKey) {
+    fn restore_key(&mut self, stored: &StoredKey) {
         let state = match (stored.order, stored.timetable) {
             (Some(order), Some(timetable)) => {
                 KeyState::Ordered(OrderId(order), TimetableId(timetable))

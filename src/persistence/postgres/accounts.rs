@@ -1,7 +1,6 @@
 //! Users.
 
 use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{Link, PostgresStore};
@@ -10,6 +9,7 @@ use crate::domain::roles::Roles;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::accounts::{NewUser, RolesSet, StoredUser};
+use crate::persistence::stored::entities as stored;
 
 /// How many users one statement of [`PostgresStore::insert_users`] inserts.
 const INSERT_ROWS_MAX: usize = 2_000;
@@ -66,7 +66,7 @@ impl PostgresStore {
             Box::pin(async move {
                 let row = c.sql(select!("WHERE id = $1")).bind(id.0);
                 let row = row.fetch_optional(c.on()).await?;
-                row.as_ref().map(user_of).transpose()
+                row.as_ref().map(stored::user).transpose()
             })
         })
         .await
@@ -81,7 +81,7 @@ impl PostgresStore {
             Box::pin(async move {
                 let sql = select!("WHERE email = $1 AND deleted_at IS NULL");
                 let row = c.sql(sql).bind(email).fetch_optional(c.on()).await?;
-                row.as_ref().map(user_of).transpose()
+                row.as_ref().map(stored::user).transpose()
             })
         })
         .await
@@ -127,7 +127,7 @@ impl PostgresStore {
                         .bind(i64::from(limit)),
                 };
                 let rows = query.fetch_all(c.on()).await?;
-                rows.iter().map(user_of).collect()
+                rows.iter().map(stored::user).collect()
             })
         })
         .await
@@ -143,7 +143,7 @@ impl PostgresStore {
                 let sql = update!("name = $1 WHERE id = $2 AND deleted_at IS NULL");
                 let row = c.sql(sql).bind(name).bind(id.0);
                 let row = row.fetch_optional(c.on()).await?;
-                row.as_ref().map(user_of).transpose()
+                row.as_ref().map(stored::user).transpose()
             })
         })
         .await
@@ -174,7 +174,7 @@ impl PostgresStore {
                 let row = row.fetch_one(c.on()).await?;
                 end_sessions(c, id, now).await?;
                 Ok(Some(RolesSet {
-                    user: user_of(&row)?,
+                    user: stored::user(&row)?,
                     changed: true,
                 }))
             })
@@ -226,7 +226,7 @@ impl PostgresStore {
                 let row = c.sql(sql).bind(now.0).bind(id.0);
                 let row = row.fetch_optional(c.on()).await?;
                 end_sessions(c, id, now).await?;
-                row.as_ref().map(user_of).transpose()
+                row.as_ref().map(stored::user).transpose()
             })
         })
         .await
@@ -237,7 +237,7 @@ impl PostgresStore {
             Box::pin(async move {
                 let sql = update!("deleted_at = NULL WHERE id = $1 AND password_hash <> ''");
                 let row = c.sql(sql).bind(id.0).fetch_optional(c.on()).await?;
-                row.as_ref().map(user_of).transpose()
+                row.as_ref().map(stored::user).transpose()
             })
         })
         .await
@@ -293,7 +293,7 @@ pub(super) async fn locked_user(
 ) -> Result<Option<StoredUser>, StoreError> {
     let sql = select!("WHERE id = $1 AND deleted_at IS NULL FOR UPDATE");
     let row = c.sql(sql).bind(id.0).fetch_optional(c.on()).await?;
-    row.as_ref().map(user_of).transpose()
+    row.as_ref().map(stored::user).transpose()
 }
 
 async fn end_sessions(c: &mut Link, user: UserId, now: Timestamp) -> Result<(), StoreError> {
@@ -303,20 +303,6 @@ async fn end_sessions(c: &mut Link, user: UserId, now: Timestamp) -> Result<(), 
         .execute(c.on())
         .await?;
     Ok(())
-}
-
-fn user_of(row: &PgRow) -> Result<StoredUser, StoreError> {
-    let roles: &str = row.try_get("roles")?;
-    Ok(StoredUser {
-        id: UserId(row.try_get("id")?),
-        email: row.try_get("email")?,
-        name: row.try_get("name")?,
-        password_hash: row.try_get("password_hash")?,
-        roles: serde_json::from_str(roles).map_err(unreadable)?,
-        created_at: Timestamp(row.try_get("created_at")?),
-        sessions_from: Timestamp(row.try_get("sessions_from")?),
-        deleted_at: row.try_get::<Option<i64>, _>("deleted_at")?.map(Timestamp),
-    })
 }
 
 #[expect(

@@ -3,11 +3,8 @@
 
 use std::fmt::Display;
 
-use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{Link, PostgresStore};
@@ -15,10 +12,11 @@ use crate::catalogue::rows::{
     CatalogueRows, IdemKey, Insertion, PerformanceRow, Poster, TimetableRow, VenueRow,
 };
 use crate::domain::account::KEY_LIFE;
-use crate::domain::ids::{PerformanceId, TimetableId, UserId, VenueId, shard_of};
+use crate::domain::ids::{PerformanceId, TimetableId, shard_of};
 use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::StoreError;
 use crate::persistence::store::catalogue::Update;
+use crate::persistence::stored::catalogue as stored;
 
 impl PostgresStore {
     pub(crate) async fn insert_venue(
@@ -55,7 +53,7 @@ impl PostgresStore {
                 }
                 let first = c.sql("SELECT * FROM venue WHERE idem_user = $1 AND idem_key = $2");
                 let row = first.bind(user).bind(key).fetch_one(c.on()).await?;
-                Ok(Insertion::Existing(venue_of(&row)?))
+                Ok(Insertion::Existing(stored::venue(&row)?))
             })
         })
         .await
@@ -117,7 +115,7 @@ impl PostgresStore {
                 }
                 let first = c.sql("SELECT * FROM timetable WHERE idem_user = $1 AND idem_key = $2");
                 let row = first.bind(user).bind(key).fetch_one(c.on()).await?;
-                Ok(Insertion::Existing(timetable_of(&row)?))
+                Ok(Insertion::Existing(stored::timetable(&row)?))
             })
         })
         .await
@@ -248,14 +246,14 @@ impl PostgresStore {
                 let categories = categories.fetch_all(c.on()).await?;
                 Ok(CatalogueRows {
                     version,
-                    venues: venues.iter().map(venue_of).collect::<Result<_, _>>()?,
+                    venues: venues.iter().map(stored::venue).collect::<Result<_, _>>()?,
                     performances: performances
                         .iter()
-                        .map(performance_of)
+                        .map(stored::performance)
                         .collect::<Result<_, _>>()?,
                     timetables: timetables
                         .iter()
-                        .map(timetable_of)
+                        .map(stored::timetable)
                         .collect::<Result<_, _>>()?,
                     categories: categories
                         .iter()
@@ -276,14 +274,7 @@ impl PostgresStore {
                 let row = c
                     .sql("SELECT version, media_type, bytes FROM poster WHERE performance_id = $1");
                 let row = row.bind(id.0).fetch_optional(c.on()).await?;
-                row.map(|row| {
-                    Ok(Poster {
-                        version: row.try_get("version")?,
-                        media_type: row.try_get("media_type")?,
-                        bytes: Bytes::from(row.try_get::<Vec<u8>, _>("bytes")?),
-                    })
-                })
-                .transpose()
+                row.as_ref().map(stored::poster).transpose()
             })
         })
         .await
@@ -450,61 +441,8 @@ async fn insert_timetables(c: &mut Link, rows: &[TimetableRow]) -> Result<(), St
     Ok(())
 }
 
-fn venue_of(row: &PgRow) -> Result<VenueRow, StoreError> {
-    Ok(VenueRow {
-        id: VenueId(row.try_get("id")?),
-        owner: UserId(row.try_get("owner")?),
-        name: row.try_get("name")?,
-        time_zone: row.try_get("time_zone")?,
-        sections: from_json(row.try_get("sections")?)?,
-        capacity: row.try_get::<i32, _>("capacity")?.cast_unsigned(),
-        created_at: Timestamp(row.try_get("created_at")?),
-    })
-}
-
-fn performance_of(row: &PgRow) -> Result<PerformanceRow, StoreError> {
-    let currency: &str = row.try_get("currency")?;
-    let queue: Option<&str> = row.try_get("queue")?;
-    let deleted_at: Option<i64> = row.try_get("deleted_at")?;
-    Ok(PerformanceRow {
-        id: PerformanceId(row.try_get("id")?),
-        owner: UserId(row.try_get("owner")?),
-        venue_id: VenueId(row.try_get("venue_id")?),
-        title: row.try_get("title")?,
-        category: row.try_get("category")?,
-        cast: from_json(row.try_get("cast_names")?)?,
-        description: row.try_get("description")?,
-        poster_url: row.try_get("poster_url")?,
-        currency: currency.parse().map_err(unreadable)?,
-        grades: from_json(row.try_get("grades")?)?,
-        opens_at: Timestamp(row.try_get("opens_at")?),
-        closes_at: Timestamp(row.try_get("closes_at")?),
-        limits: from_json(row.try_get("limits")?)?,
-        queue: queue.map(from_json).transpose()?,
-        draft: row.try_get("draft")?,
-        created_at: Timestamp(row.try_get("created_at")?),
-        deleted_at: deleted_at.map(Timestamp),
-    })
-}
-
-fn timetable_of(row: &PgRow) -> Result<TimetableRow, StoreError> {
-    let cancelled_at: Option<i64> = row.try_get("cancelled_at")?;
-    Ok(TimetableRow {
-        id: TimetableId(row.try_get("id")?),
-        performance_id: PerformanceId(row.try_get("performance_id")?),
-        starts_at: Timestamp(row.try_get("starts_at")?),
-        doors_at: Timestamp(row.try_get("doors_at")?),
-        created_at: Timestamp(row.try_get("created_at")?),
-        cancelled_at: cancelled_at.map(Timestamp),
-    })
-}
-
 fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(unreadable)
-}
-
-fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(unreadable)
 }
 
 fn unreadable(error: impl Display) -> StoreError {

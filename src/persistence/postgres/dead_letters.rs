@@ -1,7 +1,5 @@
 //! Dead letters in Postgres.
 
-use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::outbox::insert_tickets;
@@ -10,6 +8,7 @@ use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::dead_letters::{DeadLetter, NewDeadLetter};
 use crate::persistence::store::outbox::NewTicket;
+use crate::persistence::stored::orders as stored;
 
 impl PostgresStore {
     pub(crate) async fn add_dead_letter(
@@ -32,7 +31,7 @@ impl PostgresStore {
                      FROM dead_letter WHERE id = $1",
                 );
                 let row = row.bind(id).fetch_optional(c.on()).await?;
-                row.as_ref().map(letter_of).transpose()
+                row.as_ref().map(stored::letter).transpose()
             })
         })
         .await
@@ -54,7 +53,7 @@ impl PostgresStore {
                     .bind(i64::from(limit))
                     .fetch_all(c.on())
                     .await?;
-                rows.iter().map(letter_of).collect()
+                rows.iter().map(stored::letter).collect()
             })
         })
         .await
@@ -127,17 +126,4 @@ pub(super) async fn insert_dead_letter(
     .execute(c.on())
     .await?;
     Ok(())
-}
-
-fn letter_of(row: &PgRow) -> Result<DeadLetter, StoreError> {
-    Ok(DeadLetter {
-        id: row.try_get(0)?,
-        consumer: row.try_get(1)?,
-        topic: row.try_get(2)?,
-        body: row.try_get(3)?,
-        reason: row.try_get(4)?,
-        attempts: row.try_get::<i32, _>(5)?.cast_unsigned(),
-        died_at: Timestamp(row.try_get(6)?),
-        requeued_at: row.try_get::<Option<i64>, _>(7)?.map(Timestamp),
-    })
 }

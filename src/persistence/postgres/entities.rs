@@ -8,21 +8,15 @@ use uuid::Uuid;
 
 use super::{Link, PostgresStore};
 use crate::domain::account::Account;
-use crate::domain::ids::{
-    Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
-};
-use crate::domain::money::Money;
-use crate::domain::order::{Order, OrderStatus};
+use crate::domain::ids::{EntityId, OrderId, Stamp, TimetableId, UserId};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
-use crate::domain::timetable::Hold;
 use crate::domain::timetable::restore::Stored;
 use crate::persistence::StoreError;
 use crate::persistence::rows::ORDERS_TOPIC;
 use crate::persistence::store::entities::Loaded;
-use crate::persistence::stored::{AccountRows, SETTLED_LOADED_MAX, StoredKey, method, seats};
-
-use crate::domain::account::{Prepare, PrepareState};
+use crate::persistence::stored::SETTLED_LOADED_MAX;
+use crate::persistence::stored::entities::{self as stored, Accounts};
 
 impl PostgresStore {
     pub(crate) async fn load_timetable(
@@ -155,15 +149,7 @@ pub(super) async fn version(c: &mut Link, entity: EntityId) -> Result<Option<Sta
         .bind(entity.kind.as_str())
         .fetch_optional(c.on())
         .await?;
-    row.map(|row| stamp(&row, 0)).transpose()
-}
-
-pub(super) fn stamp(row: &PgRow, at: usize) -> Result<Stamp, StoreError> {
-    Ok(Stamp {
-        epoch: Epoch(row.try_get::<i32, _>(at)?.cast_unsigned()),
-        activation: Activation(row.try_get::<i32, _>(at + 1)?.cast_unsigned()),
-        seq: Seq(row.try_get::<i64, _>(at + 2)?.cast_unsigned()),
-    })
+    row.map(|row| stored::stamp(&row, 0)).transpose()
 }
 
 async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>, StoreError> {
@@ -190,8 +176,8 @@ async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>,
         .await?
         .try_get(0)?;
     let state = Stored {
-        holds: holds.iter().map(hold).collect::<Result<_, _>>()?,
-        orders: orders.iter().map(order).collect::<Result<_, _>>()?,
+        holds: holds.iter().map(stored::hold).collect::<Result<_, _>>()?,
+        orders: orders.iter().map(stored::order).collect::<Result<_, _>>()?,
         aborted: disowned
             .iter()
             .map(|row| Ok(OrderId(row.try_get(0)?)))
@@ -208,76 +194,42 @@ async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>,
     })
 }
 
-fn hold(row: &PgRow) -> Result<Hold, StoreError> {
-    Ok(Hold {
-        id: HoldId(row.try_get(0)?),
-        user: UserId(row.try_get(1)?),
-        created_at: Timestamp(row.try_get(2)?),
-        expires_at: Timestamp(row.try_get(3)?),
-        under_pass: row.try_get(4)?,
-        seats: seats(row.try_get(5)?)?,
-        deadline: Timestamp(row.try_get(6)?),
-        order: None,
-        grace_used: false,
-    })
-}
-
-fn order(row: &PgRow) -> Result<Order, StoreError> {
-    Ok(Order {
-        id: OrderId(row.try_get(0)?),
-        user: UserId(row.try_get(1)?),
-        hold: HoldId(row.try_get(2)?),
-        payment: PaymentId(row.try_get(3)?),
-        method: method(row.try_get(4)?)?,
-        status: OrderStatus::Confirmed,
-        discount: Money(row.try_get(5)?),
-        created_at: Timestamp(row.try_get(6)?),
-        seats: seats(row.try_get(7)?)?,
-    })
-}
-
 async fn load_accounts(
     c: &mut Link,
     users: Vec<UserId>,
     now: Timestamp,
 ) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
     let ids: Vec<Uuid> = users.iter().map(|user| user.0).collect();
-    let mut accounts: HashMap<Uuid, AccountRows> =
-        ids.iter().map(|id| (*id, AccountRows::default())).collect();
+    let mut accounts = Accounts::of(users.iter().copied());
     let versions = c.sql(
         "SELECT id, epoch, activation, seq FROM entity WHERE id = ANY($1) AND kind = 'account'",
     );
     for row in versions.bind(&ids).fetch_all(c.on()).await? {
-        account(&mut accounts, &row)?.stamp = stamp(&row, 1)?;
+        accounts.version(&row)?;
     }
     let balances = c.sql("SELECT user_id, balance FROM wallet WHERE user_id = ANY($1)");
     for row in balances.bind(&ids).fetch_all(c.on()).await? {
-        account(&mut accounts, &row)?.balance = Money(row.try_get(1)?);
+        accounts.balance(&row)?;
     }
     read_prepares(c, &ids, &mut accounts).await?;
     read_keys(c, &ids, now, &mut accounts).await?;
-    Ok(accounts
-        .into_iter()
-        .map(|(id, rows)| (UserId(id), rows.into_loaded()))
+    let rows = accounts.into_rows();
+    Ok(rows
+        .map(|(user, rows)| (user, rows.into_loaded()))
         .collect())
 }
 
 async fn read_prepares(
     c: &mut Link,
     ids: &[Uuid],
-    accounts: &mut HashMap<Uuid, AccountRows>,
+    accounts: &mut Accounts,
 ) -> Result<(), StoreError> {
     let in_doubt = c.sql(
         "SELECT user_id, order_id, timetable_id, amount, at FROM prepare \
          WHERE user_id = ANY($1) AND state = 'prepared'",
     );
     for row in in_doubt.bind(ids).fetch_all(c.on()).await? {
-        account(accounts, &row)?.prepared.push(Prepare {
-            order: OrderId(row.try_get(1)?),
-            timetable: TimetableId(row.try_get(2)?),
-            amount: Money(row.try_get(3)?),
-            at: Timestamp(row.try_get(4)?),
-        });
+        accounts.prepared(&row)?;
     }
     let settled = c.sql(
         "SELECT p.user_id, p.order_id, p.state FROM unnest($1::uuid[]) AS wanted (id) \
@@ -288,12 +240,7 @@ async fn read_prepares(
     );
     let settled = settled.bind(ids).bind(SETTLED_LOADED_MAX);
     for row in settled.fetch_all(c.on()).await? {
-        let state = match row.try_get::<&str, _>(2)? {
-            "posted" => PrepareState::Posted,
-            _ => PrepareState::Void,
-        };
-        let order = OrderId(row.try_get(1)?);
-        account(accounts, &row)?.settled.push((order, state));
+        accounts.settled(&row)?;
     }
     Ok(())
 }
@@ -302,7 +249,7 @@ async fn read_keys(
     c: &mut Link,
     ids: &[Uuid],
     now: Timestamp,
-    accounts: &mut HashMap<Uuid, AccountRows>,
+    accounts: &mut Accounts,
 ) -> Result<(), StoreError> {
     let keys = c.sql(
         "SELECT user_id, key, fingerprint, at, order_id, timetable_id FROM idempotency \
@@ -310,24 +257,7 @@ async fn read_keys(
     );
     let since = now.0 - crate::domain::account::KEY_LIFE.0;
     for row in keys.bind(ids).bind(since).fetch_all(c.on()).await? {
-        let key = StoredKey {
-            key: row.try_get(1)?,
-            fingerprint: row.try_get(2)?,
-            at: Timestamp(row.try_get(3)?),
-            order: row.try_get(4)?,
-            timetable: row.try_get(5)?,
-        };
-        account(accounts, &row)?.restore_key(&key);
+        accounts.key(&row)?;
     }
     Ok(())
-}
-
-fn account<'a>(
-    accounts: &'a mut HashMap<Uuid, AccountRows>,
-    row: &PgRow,
-) -> Result<&'a mut AccountRows, StoreError> {
-    let id: Uuid = row.try_get(0)?;
-    accounts
-        .get_mut(&id)
-        .ok_or_else(|| StoreError::Unreadable(format!("account {id} was not asked for")))
 }

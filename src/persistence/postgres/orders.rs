@@ -5,14 +5,11 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::entities::seat;
 use super::{Link, PostgresStore};
 use crate::domain::ids::{HoldId, OrderId, PaymentId, TicketId, TimetableId, UserId};
-use crate::domain::money::Money;
-use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::orders::{EntryRow, OrderFilter, OrderRow, TicketRow};
-use crate::persistence::stored::{method, seats};
+use crate::persistence::stored::orders as stored;
 
 macro_rules! select_orders {
     ($rest:literal) => {
@@ -130,7 +127,7 @@ impl PostgresStore {
                     .bind(i64::from(limit))
                     .fetch_all(c.on())
                     .await?;
-                rows.iter().map(ticket).collect()
+                rows.iter().map(stored::ticket).collect()
             })
         })
         .await
@@ -146,7 +143,7 @@ impl PostgresStore {
                 let row = c.sql(select_tickets!("WHERE ticket.id = $1 AND user_id = $2"));
                 let row = row.bind(id.0).bind(user.0);
                 let row = row.fetch_optional(c.on()).await?;
-                row.as_ref().map(ticket).transpose()
+                row.as_ref().map(stored::ticket).transpose()
             })
         })
         .await
@@ -171,7 +168,7 @@ impl PostgresStore {
                     .bind(i64::from(limit))
                     .fetch_all(c.on())
                     .await?;
-                rows.iter().map(entry).collect()
+                rows.iter().map(stored::entry).collect()
             })
         })
         .await
@@ -179,61 +176,17 @@ impl PostgresStore {
 }
 
 async fn with_tickets(c: &mut Link, rows: &[PgRow]) -> Result<Vec<OrderRow>, StoreError> {
-    let mut orders = rows.iter().map(order).collect::<Result<Vec<_>, _>>()?;
+    let mut orders = rows
+        .iter()
+        .map(stored::order)
+        .collect::<Result<Vec<_>, _>>()?;
     if orders.is_empty() {
         return Ok(orders);
     }
     let ids: Vec<Uuid> = orders.iter().map(|order| order.id.0).collect();
     let tickets =
         c.sql("SELECT order_id, id FROM ticket WHERE order_id = ANY($1) ORDER BY order_id, seat");
-    for row in &tickets.bind(ids).fetch_all(c.on()).await? {
-        let of: Uuid = row.try_get(0)?;
-        if let Some(order) = orders.iter_mut().find(|order| order.id.0 == of) {
-            order.tickets.push(TicketId(row.try_get(1)?));
-        }
-    }
+    let tickets = tickets.bind(ids).fetch_all(c.on()).await?;
+    stored::add_tickets(&mut orders, &tickets)?;
     Ok(orders)
-}
-
-fn order(row: &PgRow) -> Result<OrderRow, StoreError> {
-    Ok(OrderRow {
-        id: OrderId(row.try_get(0)?),
-        timetable: TimetableId(row.try_get(1)?),
-        user: UserId(row.try_get(2)?),
-        hold: HoldId(row.try_get(3)?),
-        payment: PaymentId(row.try_get(4)?),
-        method: method(row.try_get(5)?)?,
-        status: row.try_get(6)?,
-        discount: Money(row.try_get(7)?),
-        refunded: Money(row.try_get(8)?),
-        created_at: Timestamp(row.try_get(9)?),
-        seats: seats(row.try_get(10)?)?,
-        tickets: Vec::new(),
-    })
-}
-
-fn ticket(row: &PgRow) -> Result<TicketRow, StoreError> {
-    Ok(TicketRow {
-        id: TicketId(row.try_get(0)?),
-        order: OrderId(row.try_get(1)?),
-        timetable: TimetableId(row.try_get(2)?),
-        seat: seat(row, 3)?,
-        user: UserId(row.try_get(4)?),
-        kid: row.try_get(5)?,
-        status: row.try_get(6)?,
-        issued_at: Timestamp(row.try_get(7)?),
-        holder: row.try_get(8)?,
-    })
-}
-
-fn entry(row: &PgRow) -> Result<EntryRow, StoreError> {
-    Ok(EntryRow {
-        seq: row.try_get::<i64, _>(0)?.cast_unsigned(),
-        at: Timestamp(row.try_get(1)?),
-        debit: row.try_get(2)?,
-        credit: row.try_get(3)?,
-        amount: Money(row.try_get(4)?),
-        cause: row.try_get(5)?,
-        cause_id: row.try_get(6)?,
-    })
 }

@@ -1,9 +1,6 @@
 //! The outbox, as the relay reads it, and the tables of the ticket consumer.
 
-use std::collections::HashMap;
-
 use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::dead_letters::insert_dead_letter;
@@ -11,7 +8,10 @@ use super::{Link, PostgresStore};
 use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::store::outbox::{Asked, Backlog, Came, Envelope, NewTicket, Place};
+use crate::persistence::store::outbox::{
+    Asked, Backlog, Came, Due, Envelope, Marks, NewTicket, Place,
+};
+use crate::persistence::stored::orders as stored;
 
 impl PostgresStore {
     pub(crate) async fn unpublished(
@@ -40,7 +40,7 @@ impl PostgresStore {
                     .bind(shards)
                     .fetch_all(c.on())
                     .await?;
-                rows.iter().map(envelope).collect()
+                rows.iter().map(stored::envelope).collect()
             })
         })
         .await
@@ -109,31 +109,17 @@ impl PostgresStore {
         self.transaction(move |c| {
             Box::pin(async move {
                 let mut marks = marks(c, consumer, &events).await?;
-                let (mut tickets, mut dead) = (Vec::new(), Vec::new());
-                let mut taken = Vec::with_capacity(events.len());
-                for (event, asked) in &events {
-                    let mark = marks
-                        .entry((event.entity, event.topic.clone()))
-                        .or_default();
-                    taken.push(event.event_seq <= *mark + 1);
-                    if event.event_seq == *mark + 1 {
-                        *mark += 1;
-                        match asked {
-                            Asked::Tickets(wanted) => tickets.extend(wanted),
-                            Asked::Dead(letter) => dead.push(letter),
-                        }
-                    }
-                }
-                insert_tickets(c, &tickets, &kid, now).await?;
-                for letter in dead {
+                let due = Due::of(&events, &mut marks);
+                insert_tickets(c, &due.tickets, &kid, now).await?;
+                for letter in due.dead {
                     insert_dead_letter(c, consumer, letter, now).await?;
                 }
                 save_marks(c, consumer, &marks).await?;
                 if came == Came::FromOutbox {
-                    let done = events.iter().zip(&taken).filter(|(_, taken)| **taken);
+                    let done = events.iter().zip(&due.taken).filter(|(_, taken)| **taken);
                     publish(c, done.map(|((event, _), _)| event), now).await?;
                 }
-                Ok(taken)
+                Ok(due.taken)
             })
         })
         .await
@@ -167,8 +153,6 @@ async fn publish(
     .await?;
     Ok(())
 }
-
-type Marks = HashMap<(Uuid, String), u64>;
 
 /// The marks of these events, which stay as they are until the end of the
 /// transaction: of two that consume the same events, the second waits here.
@@ -267,20 +251,4 @@ async fn save_marks(c: &mut Link, consumer: &str, marks: &Marks) -> Result<(), S
     .execute(c.on())
     .await?;
     Ok(())
-}
-
-fn envelope(row: &PgRow) -> Result<Envelope, StoreError> {
-    let version: i32 = row.try_get(5)?;
-    Ok(Envelope {
-        entity: row.try_get(0)?,
-        topic: row.try_get(1)?,
-        event_seq: row.try_get::<i64, _>(2)?.cast_unsigned(),
-        event_id: row.try_get(3)?,
-        kind: row.try_get(4)?,
-        version: u16::try_from(version)
-            .map_err(|_| StoreError::Unreadable(format!("event version {version}")))?,
-        at: Timestamp(row.try_get(6)?),
-        payload: row.try_get(7)?,
-        trace: row.try_get(8)?,
-    })
 }

@@ -8,7 +8,6 @@ use super::{Link, PostgresStore};
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::store::accounts::StoredUser;
 use crate::persistence::store::sessions::{
     NewSession, RecentRevocations, Rotation, SESSIONS_MAX, SessionGrant,
 };
@@ -36,7 +35,7 @@ impl PostgresStore {
                 .execute(c.on())
                 .await?;
                 let ended = end_oldest_sessions(c, new.user, new.now).await?;
-                Ok(Some((grant_of(&user), ended)))
+                Ok(Some((SessionGrant::from(&user), ended)))
             })
         })
         .await
@@ -72,7 +71,7 @@ impl PostgresStore {
                     .await?;
                 if rotated.rows_affected() > 0 {
                     // A deleted user's sessions have ended, so there is one.
-                    let grant = user.as_ref().map(grant_of);
+                    let grant = user.as_ref().map(SessionGrant::from);
                     return Ok(grant.map_or(Rotation::Ended, Rotation::Rotated));
                 }
                 let spent = c.sql(
@@ -192,12 +191,4 @@ async fn end_oldest_sessions(
         .iter()
         .map(|row| Ok(SessionId(row.try_get::<Uuid, _>(0)?)))
         .collect()
-}
-
-fn grant_of(user: &StoredUser) -> SessionGrant {
-    SessionGrant {
-        user: user.id,
-        roles: user.roles,
-        sessions_from: user.sessions_from,
-    }
 }

@@ -8,8 +8,7 @@ mod export;
 mod sessions;
 
 use serde::Serialize;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
@@ -18,6 +17,7 @@ use crate::domain::roles::Roles;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::accounts::{NewUser, RolesSet, StoredUser};
+use crate::persistence::stored::entities as stored;
 
 /// How many users one statement of [`SqliteStore::insert_users`] inserts.
 const INSERT_ROWS_MAX: usize = 2_000;
@@ -61,7 +61,7 @@ impl SqliteStore {
         row.fetch_optional(&self.readers)
             .await?
             .as_ref()
-            .map(user_of)
+            .map(stored::user)
             .transpose()
     }
 
@@ -74,7 +74,7 @@ impl SqliteStore {
         row.fetch_optional(&self.readers)
             .await?
             .as_ref()
-            .map(user_of)
+            .map(stored::user)
             .transpose()
     }
 
@@ -115,7 +115,7 @@ impl SqliteStore {
             .bind(limit)
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(user_of).collect()
+        rows.iter().map(stored::user).collect()
     }
 
     pub(crate) async fn rename_user(
@@ -132,7 +132,7 @@ impl SqliteStore {
                     .bind(id.0)
                     .fetch_optional(c)
                     .await?;
-                row.as_ref().map(user_of).transpose()
+                row.as_ref().map(stored::user).transpose()
             })
         })
         .await
@@ -167,7 +167,7 @@ impl SqliteStore {
                 .await?;
                 end_sessions(c, id, now).await?;
                 Ok(Some(RolesSet {
-                    user: user_of(&row)?,
+                    user: stored::user(&row)?,
                     changed: true,
                 }))
             })
@@ -218,7 +218,7 @@ impl SqliteStore {
                     .fetch_optional(&mut *c)
                     .await?;
                 end_sessions(c, id, now).await?;
-                row.as_ref().map(user_of).transpose()
+                row.as_ref().map(stored::user).transpose()
             })
         })
         .await
@@ -230,7 +230,7 @@ impl SqliteStore {
                 let sql = "UPDATE user SET deleted_at = NULL
                            WHERE id = ? AND password_hash <> '' RETURNING *";
                 let row = sqlx::query(sql).bind(id.0).fetch_optional(c).await?;
-                row.as_ref().map(user_of).transpose()
+                row.as_ref().map(stored::user).transpose()
             })
         })
         .await
@@ -281,7 +281,7 @@ async fn live_user(c: &mut SqliteConnection, id: UserId) -> Result<Option<Stored
         .fetch_optional(c)
         .await?
         .as_ref()
-        .map(user_of)
+        .map(stored::user)
         .transpose()
 }
 
@@ -296,20 +296,6 @@ async fn end_sessions(
         .execute(c)
         .await?;
     Ok(())
-}
-
-fn user_of(row: &SqliteRow) -> Result<StoredUser, StoreError> {
-    let roles: &str = row.try_get("roles")?;
-    Ok(StoredUser {
-        id: UserId(row.try_get("id")?),
-        email: row.try_get("email")?,
-        name: row.try_get("name")?,
-        password_hash: row.try_get("password_hash")?,
-        roles: serde_json::from_str(roles).map_err(unreadable)?,
-        created_at: Timestamp(row.try_get("created_at")?),
-        sessions_from: Timestamp(row.try_get("sessions_from")?),
-        deleted_at: row.try_get::<Option<i64>, _>("deleted_at")?.map(Timestamp),
-    })
 }
 
 #[expect(

@@ -9,7 +9,6 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
-use self::read::{timetable_of, venue_of};
 use super::SqliteStore;
 use super::commit::{hex, json};
 use crate::catalogue::rows::{IdemKey, Insertion, PerformanceRow, Poster, TimetableRow, VenueRow};
@@ -18,6 +17,7 @@ use crate::domain::ids::{PerformanceId, TimetableId};
 use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::StoreError;
 use crate::persistence::store::catalogue::Update;
+use crate::persistence::stored::catalogue as stored;
 
 impl SqliteStore {
     pub(crate) async fn insert_venue(
@@ -51,7 +51,7 @@ impl SqliteStore {
                 }
                 let first = sqlx::query("SELECT * FROM venue WHERE idem_user = ? AND idem_key = ?");
                 let row = first.bind(user).bind(key).fetch_one(c).await?;
-                Ok(Insertion::Existing(venue_of(&row)?))
+                Ok(Insertion::Existing(stored::venue(&row)?))
             })
         })
         .await
@@ -112,7 +112,7 @@ impl SqliteStore {
                 }
                 let sql = "SELECT * FROM timetable WHERE idem_user = ? AND idem_key = ?";
                 let row = sqlx::query(sql).bind(user).bind(key).fetch_one(c).await?;
-                Ok(Insertion::Existing(timetable_of(&row)?))
+                Ok(Insertion::Existing(stored::timetable(&row)?))
             })
         })
         .await

@@ -1,7 +1,6 @@
 //! Dead letters in SQLite.
 
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
@@ -10,6 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::dead_letters::{DeadLetter, NewDeadLetter};
 use crate::persistence::store::outbox::NewTicket;
+use crate::persistence::stored::orders as stored;
 
 impl SqliteStore {
     pub(crate) async fn add_dead_letter(
@@ -32,7 +32,7 @@ impl SqliteStore {
         .bind(id)
         .fetch_optional(&self.readers)
         .await?;
-        row.as_ref().map(letter_of).transpose()
+        row.as_ref().map(stored::letter).transpose()
     }
 
     pub(crate) async fn dead_letters(
@@ -48,7 +48,7 @@ impl SqliteStore {
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(letter_of).collect()
+        rows.iter().map(stored::letter).collect()
     }
 
     pub(crate) async fn issue_dead_letter(
@@ -120,17 +120,4 @@ pub(super) async fn insert_dead_letter(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn letter_of(row: &SqliteRow) -> Result<DeadLetter, StoreError> {
-    Ok(DeadLetter {
-        id: row.try_get(0)?,
-        consumer: row.try_get(1)?,
-        topic: row.try_get(2)?,
-        body: row.try_get(3)?,
-        reason: row.try_get(4)?,
-        attempts: row.try_get(5)?,
-        died_at: Timestamp(row.try_get(6)?),
-        requeued_at: row.try_get::<Option<i64>, _>(7)?.map(Timestamp),
-    })
 }

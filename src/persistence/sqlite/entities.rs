@@ -3,25 +3,20 @@
 use std::collections::HashMap;
 
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use uuid::Uuid;
+use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::commit::{hex, json};
-use crate::domain::account::{Account, Prepare, PrepareState};
-use crate::domain::ids::{
-    Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
-};
-use crate::domain::money::Money;
-use crate::domain::order::{Order, OrderStatus};
+use crate::domain::account::Account;
+use crate::domain::ids::{EntityId, OrderId, Stamp, TimetableId, UserId};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
-use crate::domain::timetable::Hold;
 use crate::domain::timetable::restore::Stored;
 use crate::persistence::StoreError;
 use crate::persistence::rows::ORDERS_TOPIC;
 use crate::persistence::store::entities::Loaded;
-use crate::persistence::stored::{AccountRows, SETTLED_LOADED_MAX, StoredKey, method, seats};
+use crate::persistence::stored::SETTLED_LOADED_MAX;
+use crate::persistence::stored::entities::{self as stored, Accounts};
 
 impl SqliteStore {
     pub(crate) async fn load_timetable(
@@ -133,15 +128,7 @@ pub(super) async fn version(
         .bind(entity.kind.as_str())
         .fetch_optional(connection)
         .await?;
-    row.map(|row| stamp(&row, 0)).transpose()
-}
-
-fn stamp(row: &SqliteRow, at: usize) -> Result<Stamp, StoreError> {
-    Ok(Stamp {
-        epoch: Epoch(row.try_get(at)?),
-        activation: Activation(row.try_get(at + 1)?),
-        seq: Seq(row.try_get::<i64, _>(at + 2)?.cast_unsigned()),
-    })
+    row.map(|row| stored::stamp(&row, 0)).transpose()
 }
 
 async fn load_timetable(
@@ -178,8 +165,8 @@ async fn load_timetable(
         .await?
         .try_get::<Option<i64>, _>(0)?;
     let state = Stored {
-        holds: holds.iter().map(hold).collect::<Result<_, _>>()?,
-        orders: orders.iter().map(order).collect::<Result<_, _>>()?,
+        holds: holds.iter().map(stored::hold).collect::<Result<_, _>>()?,
+        orders: orders.iter().map(stored::order).collect::<Result<_, _>>()?,
         aborted: disowned
             .iter()
             .map(|row| Ok(OrderId(row.try_get(0)?)))
@@ -196,34 +183,6 @@ async fn load_timetable(
     })
 }
 
-fn hold(row: &SqliteRow) -> Result<Hold, StoreError> {
-    Ok(Hold {
-        id: HoldId(row.try_get(0)?),
-        user: UserId(row.try_get(1)?),
-        created_at: Timestamp(row.try_get(2)?),
-        expires_at: Timestamp(row.try_get(3)?),
-        under_pass: row.try_get(4)?,
-        seats: seats(row.try_get(5)?)?,
-        deadline: Timestamp(row.try_get(6)?),
-        order: None,
-        grace_used: false,
-    })
-}
-
-fn order(row: &SqliteRow) -> Result<Order, StoreError> {
-    Ok(Order {
-        id: OrderId(row.try_get(0)?),
-        user: UserId(row.try_get(1)?),
-        hold: HoldId(row.try_get(2)?),
-        payment: PaymentId(row.try_get(3)?),
-        method: method(row.try_get(4)?)?,
-        status: OrderStatus::Confirmed,
-        discount: Money(row.try_get(5)?),
-        created_at: Timestamp(row.try_get(6)?),
-        seats: seats(row.try_get(7)?)?,
-    })
-}
-
 async fn load_accounts(
     c: &mut SqliteConnection,
     users: &[UserId],
@@ -231,47 +190,39 @@ async fn load_accounts(
 ) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
     let ids: Vec<String> = users.iter().map(|user| hex(user.0)).collect();
     let ids = json(&ids)?;
-    let mut accounts: HashMap<Uuid, AccountRows> = users
-        .iter()
-        .map(|user| (user.0, AccountRows::default()))
-        .collect();
+    let mut accounts = Accounts::of(users.iter().copied());
     let versions = sqlx::query(
         "SELECT entity.id, entity.epoch, entity.activation, entity.seq FROM json_each(?1) \
          JOIN entity ON entity.id = unhex(value) AND entity.kind = 'account'",
     );
     for row in versions.bind(&ids).fetch_all(&mut *c).await? {
-        account(&mut accounts, &row)?.stamp = stamp(&row, 1)?;
+        accounts.version(&row)?;
     }
     let balances = sqlx::query(
         "SELECT user_id, balance FROM json_each(?1) JOIN wallet ON wallet.user_id = unhex(value)",
     );
     for row in balances.bind(&ids).fetch_all(&mut *c).await? {
-        account(&mut accounts, &row)?.balance = Money(row.try_get(1)?);
+        accounts.balance(&row)?;
     }
     read_prepares(c, &ids, &mut accounts).await?;
     read_keys(c, &ids, now, &mut accounts).await?;
-    Ok(accounts
-        .into_iter()
-        .map(|(id, rows)| (UserId(id), rows.into_loaded()))
+    let rows = accounts.into_rows();
+    Ok(rows
+        .map(|(user, rows)| (user, rows.into_loaded()))
         .collect())
 }
 
 async fn read_prepares(
     c: &mut SqliteConnection,
     ids: &str,
-    accounts: &mut HashMap<Uuid, AccountRows>,
+    accounts: &mut Accounts,
 ) -> Result<(), StoreError> {
     let in_doubt = sqlx::query(
         "SELECT user_id, order_id, timetable_id, amount, at FROM json_each(?1) \
          JOIN prepare ON prepare.user_id = unhex(value) AND prepare.state = 'prepared'",
     );
     for row in in_doubt.bind(ids).fetch_all(&mut *c).await? {
-        account(accounts, &row)?.prepared.push(Prepare {
-            order: OrderId(row.try_get(1)?),
-            timetable: TimetableId(row.try_get(2)?),
-            amount: Money(row.try_get(3)?),
-            at: Timestamp(row.try_get(4)?),
-        });
+        accounts.prepared(&row)?;
     }
     let settled = sqlx::query(
         "SELECT user_id, order_id, state FROM json_each(?1) AS wanted \
@@ -285,12 +236,7 @@ async fn read_prepares(
         .fetch_all(&mut *c)
         .await?
     {
-        let state = match row.try_get::<&str, _>(2)? {
-            "posted" => PrepareState::Posted,
-            _ => PrepareState::Void,
-        };
-        let order = OrderId(row.try_get(1)?);
-        account(accounts, &row)?.settled.push((order, state));
+        accounts.settled(&row)?;
     }
     Ok(())
 }
@@ -299,7 +245,7 @@ async fn read_keys(
     c: &mut SqliteConnection,
     ids: &str,
     now: Timestamp,
-    accounts: &mut HashMap<Uuid, AccountRows>,
+    accounts: &mut Accounts,
 ) -> Result<(), StoreError> {
     let keys = sqlx::query(
         "SELECT user_id, idempotency.key, fingerprint, at, order_id, timetable_id, status \
@@ -308,24 +254,7 @@ async fn read_keys(
     );
     let since = now.0 - crate::domain::account::KEY_LIFE.0;
     for row in keys.bind(ids).bind(since).fetch_all(&mut *c).await? {
-        let key = StoredKey {
-            key: row.try_get(1)?,
-            fingerprint: row.try_get(2)?,
-            at: Timestamp(row.try_get(3)?),
-            order: row.try_get(4)?,
-            timetable: row.try_get(5)?,
-        };
-        account(accounts, &row)?.restore_key(&key);
+        accounts.key(&row)?;
     }
     Ok(())
-}
-
-fn account<'a>(
-    accounts: &'a mut HashMap<Uuid, AccountRows>,
-    row: &SqliteRow,
-) -> Result<&'a mut AccountRows, StoreError> {
-    let id: Uuid = row.try_get(0)?;
-    accounts
-        .get_mut(&id)
-        .ok_or_else(|| StoreError::Unreadable(format!("account {id} was not asked for")))
 }

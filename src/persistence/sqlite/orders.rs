@@ -1,19 +1,15 @@
 //! Reading orders, tickets and wallet entries. Only durable ones are here, and
 //! only those are shown.
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::SqliteStore;
 use super::commit::{hex, json};
 use crate::domain::ids::{HoldId, OrderId, PaymentId, TicketId, TimetableId, UserId};
-use crate::domain::money::Money;
-use crate::domain::seat::SeatIndex;
-use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::orders::{EntryRow, OrderFilter, OrderRow, TicketRow};
-use crate::persistence::stored::{method, seats};
+use crate::persistence::stored::orders as stored;
 
 impl SqliteStore {
     pub(crate) async fn order_of(
@@ -105,7 +101,7 @@ impl SqliteStore {
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(ticket).collect()
+        rows.iter().map(stored::ticket).collect()
     }
 
     pub(crate) async fn ticket_of(
@@ -122,7 +118,7 @@ impl SqliteStore {
         .bind(user.0)
         .fetch_optional(&self.readers)
         .await?;
-        row.as_ref().map(ticket).transpose()
+        row.as_ref().map(stored::ticket).transpose()
     }
 
     pub(crate) async fn entries_of(
@@ -140,11 +136,14 @@ impl SqliteStore {
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(entry).collect()
+        rows.iter().map(stored::entry).collect()
     }
 
     async fn with_tickets(&self, rows: &[SqliteRow]) -> Result<Vec<OrderRow>, StoreError> {
-        let mut orders = rows.iter().map(order).collect::<Result<Vec<_>, _>>()?;
+        let mut orders = rows
+            .iter()
+            .map(stored::order)
+            .collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<String> = orders.iter().map(|order| hex(order.id.0)).collect();
         let tickets = sqlx::query(
             "SELECT order_id, ticket.id FROM json_each(?1) \
@@ -153,55 +152,7 @@ impl SqliteStore {
         .bind(json(&ids)?)
         .fetch_all(&self.readers)
         .await?;
-        for row in &tickets {
-            let of: Uuid = row.try_get(0)?;
-            if let Some(order) = orders.iter_mut().find(|order| order.id.0 == of) {
-                order.tickets.push(TicketId(row.try_get(1)?));
-            }
-        }
+        stored::add_tickets(&mut orders, &tickets)?;
         Ok(orders)
     }
-}
-
-fn order(row: &SqliteRow) -> Result<OrderRow, StoreError> {
-    Ok(OrderRow {
-        id: OrderId(row.try_get(0)?),
-        timetable: TimetableId(row.try_get(1)?),
-        user: UserId(row.try_get(2)?),
-        hold: HoldId(row.try_get(3)?),
-        payment: PaymentId(row.try_get(4)?),
-        method: method(row.try_get(5)?)?,
-        status: row.try_get(6)?,
-        discount: Money(row.try_get(7)?),
-        refunded: Money(row.try_get(8)?),
-        created_at: Timestamp(row.try_get(9)?),
-        seats: seats(row.try_get(10)?)?,
-        tickets: Vec::new(),
-    })
-}
-
-fn ticket(row: &SqliteRow) -> Result<TicketRow, StoreError> {
-    Ok(TicketRow {
-        id: TicketId(row.try_get(0)?),
-        order: OrderId(row.try_get(1)?),
-        timetable: TimetableId(row.try_get(2)?),
-        seat: SeatIndex(row.try_get(3)?),
-        user: UserId(row.try_get(4)?),
-        kid: row.try_get(5)?,
-        status: row.try_get(6)?,
-        issued_at: Timestamp(row.try_get(7)?),
-        holder: row.try_get(8)?,
-    })
-}
-
-fn entry(row: &SqliteRow) -> Result<EntryRow, StoreError> {
-    Ok(EntryRow {
-        seq: row.try_get::<i64, _>(0)?.cast_unsigned(),
-        at: Timestamp(row.try_get(1)?),
-        debit: row.try_get(2)?,
-        credit: row.try_get(3)?,
-        amount: Money(row.try_get(4)?),
-        cause: row.try_get(5)?,
-        cause_id: row.try_get(6)?,
-    })
 }

@@ -1,10 +1,7 @@
 //! The outbox, as the relay reads it, and the tables of the ticket consumer.
 
-use std::collections::HashMap;
-
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use uuid::Uuid;
+use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::commit::{hex, json};
@@ -12,7 +9,10 @@ use super::dead_letters::insert_dead_letter;
 use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::store::outbox::{Asked, Backlog, Came, Envelope, NewTicket, Place};
+use crate::persistence::store::outbox::{
+    Asked, Backlog, Came, Due, Envelope, Marks, NewTicket, Place,
+};
+use crate::persistence::stored::orders as stored;
 
 impl SqliteStore {
     pub(crate) async fn unpublished(
@@ -38,7 +38,7 @@ impl SqliteStore {
         .bind(shards.map(json).transpose()?)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(envelope).collect()
+        rows.iter().map(stored::envelope).collect()
     }
 
     pub(crate) async fn published(&self, places: &[Place]) -> Result<Vec<Place>, StoreError> {
@@ -92,31 +92,17 @@ impl SqliteStore {
         self.transaction(move |connection| {
             Box::pin(async move {
                 let mut marks = marks(connection, consumer, &events).await?;
-                let (mut tickets, mut dead) = (Vec::new(), Vec::new());
-                let mut taken = Vec::with_capacity(events.len());
-                for (event, asked) in &events {
-                    let mark = marks
-                        .entry((event.entity, event.topic.clone()))
-                        .or_default();
-                    taken.push(event.event_seq <= *mark + 1);
-                    if event.event_seq == *mark + 1 {
-                        *mark += 1;
-                        match asked {
-                            Asked::Tickets(wanted) => tickets.extend(wanted),
-                            Asked::Dead(letter) => dead.push(letter),
-                        }
-                    }
-                }
-                insert_tickets(connection, &tickets, &kid, now).await?;
-                for letter in dead {
+                let due = Due::of(&events, &mut marks);
+                insert_tickets(connection, &due.tickets, &kid, now).await?;
+                for letter in due.dead {
                     insert_dead_letter(connection, consumer, letter, now).await?;
                 }
                 save_marks(connection, consumer, &marks).await?;
                 if came == Came::FromOutbox {
-                    let done = events.iter().zip(&taken).filter(|(_, taken)| **taken);
+                    let done = events.iter().zip(&due.taken).filter(|(_, taken)| **taken);
                     publish(connection, done.map(|((event, _), _)| event), now).await?;
                 }
-                Ok(taken)
+                Ok(due.taken)
             })
         })
         .await
@@ -145,8 +131,6 @@ async fn publish(
     .await?;
     Ok(())
 }
-
-type Marks = HashMap<(Uuid, String), u64>;
 
 async fn marks(
     connection: &mut SqliteConnection,
@@ -223,18 +207,4 @@ async fn save_marks(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn envelope(row: &SqliteRow) -> Result<Envelope, StoreError> {
-    Ok(Envelope {
-        entity: row.try_get(0)?,
-        topic: row.try_get(1)?,
-        event_seq: row.try_get::<i64, _>(2)?.cast_unsigned(),
-        event_id: row.try_get(3)?,
-        kind: row.try_get(4)?,
-        version: row.try_get(5)?,
-        at: Timestamp(row.try_get(6)?),
-        payload: row.try_get(7)?,
-        trace: row.try_get(8)?,
-    })
 }

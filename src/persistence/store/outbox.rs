@@ -1,5 +1,7 @@
 //! The outbox, as the relay reads it, and the tables of the ticket consumer.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::Store;
@@ -65,6 +67,41 @@ pub enum Came {
     FromOutbox,
     /// Over a broker, which has them, whatever becomes of them here.
     OverBroker,
+}
+
+/// The highest number of each entity and topic that a consumer has acted on.
+pub(in crate::persistence) type Marks = HashMap<(Uuid, String), u64>;
+
+/// What is to be done for events.
+#[derive(Debug, Default)]
+pub(in crate::persistence) struct Due<'a> {
+    /// Of those that are next.
+    pub(in crate::persistence) tickets: Vec<&'a NewTicket>,
+    /// Of those that are next.
+    pub(in crate::persistence) dead: Vec<&'a NewDeadLetter>,
+    /// Of each: whether it is next, or a repetition; else it is behind a gap.
+    pub(in crate::persistence) taken: Vec<bool>,
+}
+
+impl<'a> Due<'a> {
+    /// Finds out what is next by the `marks` of the consumer, and moves them.
+    pub(in crate::persistence) fn of(events: &'a [(Envelope, Asked)], marks: &mut Marks) -> Self {
+        let mut due = Self::default();
+        for (event, asked) in events {
+            let mark = marks
+                .entry((event.entity, event.topic.clone()))
+                .or_default();
+            due.taken.push(event.event_seq <= *mark + 1);
+            if event.event_seq == *mark + 1 {
+                *mark += 1;
+                match asked {
+                    Asked::Tickets(wanted) => due.tickets.extend(wanted),
+                    Asked::Dead(letter) => due.dead.push(letter),
+                }
+            }
+        }
+        due
+    }
 }
 
 impl Asked {

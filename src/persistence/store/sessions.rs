@@ -1,6 +1,7 @@
 //! Sessions: lines of refresh tokens, of which the newest is good.
 
 use super::Store;
+use super::accounts::StoredUser;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::roles::Roles;
 use crate::domain::time::Timestamp;
@@ -32,6 +33,16 @@ pub struct SessionGrant {
     pub roles: Roles,
     /// The user's `sessions_from`.
     pub sessions_from: Timestamp,
+}
+
+impl From<&StoredUser> for SessionGrant {
+    fn from(user: &StoredUser) -> Self {
+        Self {
+            user: user.id,
+            roles: user.roles,
+            sessions_from: user.sessions_from,
+        }
+    }
 }
 
 /// How a refresh token fared.

@@ -8,7 +8,6 @@ use super::live_user;
 use crate::domain::ids::{SessionId, UserId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::store::accounts::StoredUser;
 use crate::persistence::store::sessions::{
     NewSession, RecentRevocations, Rotation, SESSIONS_MAX, SessionGrant,
 };
@@ -34,7 +33,7 @@ impl SqliteStore {
                 .execute(&mut *c)
                 .await?;
                 let ended = end_oldest_sessions(c, new.user, new.now).await?;
-                Ok(Some((grant_of(&user), ended)))
+                Ok(Some((SessionGrant::from(&user), ended)))
             })
         })
         .await
@@ -63,9 +62,9 @@ impl SqliteStore {
                 if let Some(user) = rotated {
                     // A deleted user's sessions have ended, so this finds one.
                     let user = live_user(c, UserId(user)).await?;
-                    return Ok(
-                        user.map_or(Rotation::Ended, |user| Rotation::Rotated(grant_of(&user)))
-                    );
+                    return Ok(user.map_or(Rotation::Ended, |user| {
+                        Rotation::Rotated(SessionGrant::from(&user))
+                    }));
                 }
                 let spent = sqlx::query(
                     "UPDATE session SET ended_at = ?
@@ -176,12 +175,4 @@ async fn end_oldest_sessions(
     .fetch_all(c)
     .await?;
     Ok(ended.into_iter().map(SessionId).collect())
-}
-
-fn grant_of(user: &StoredUser) -> SessionGrant {
-    SessionGrant {
-        user: user.id,
-        roles: user.roles,
-        sessions_from: user.sessions_from,
-    }
 }

@@ -1,0 +1,148 @@
+//! The rows that timetables and accounts are restored from, and of users.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::row::StoredRow;
+use super::{AccountRows, StoredKey, method, seats};
+use crate::domain::account::{Prepare, PrepareState};
+use crate::domain::ids::{
+    Activation, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
+};
+use crate::domain::money::Money;
+use crate::domain::order::{Order, OrderStatus};
+use crate::domain::timetable::Hold;
+use crate::persistence::StoreError;
+use crate::persistence::store::accounts::StoredUser;
+
+/// A version, in three columns from `at` on.
+pub(in crate::persistence) fn stamp(row: &impl StoredRow, at: usize) -> Result<Stamp, StoreError> {
+    Ok(Stamp {
+        epoch: Epoch(row.unsigned(at)?),
+        activation: Activation(row.unsigned(at + 1)?),
+        seq: Seq(row.unsigned_long(at + 2)?),
+    })
+}
+
+pub(in crate::persistence) fn hold(row: &impl StoredRow) -> Result<Hold, StoreError> {
+    Ok(Hold {
+        id: HoldId(row.cell(0)?),
+        user: UserId(row.cell(1)?),
+        created_at: row.time(2)?,
+        expires_at: row.time(3)?,
+        under_pass: row.cell(4)?,
+        seats: seats(&row.cell::<String>(5)?)?,
+        deadline: row.time(6)?,
+        order: None,
+        grace_used: false,
+    })
+}
+
+pub(in crate::persistence) fn order(row: &impl StoredRow) -> Result<Order, StoreError> {
+    Ok(Order {
+        id: OrderId(row.cell(0)?),
+        user: UserId(row.cell(1)?),
+        hold: HoldId(row.cell(2)?),
+        payment: PaymentId(row.cell(3)?),
+        method: method(&row.cell::<String>(4)?)?,
+        status: OrderStatus::Confirmed,
+        discount: Money(row.cell(5)?),
+        created_at: row.time(6)?,
+        seats: seats(&row.cell::<String>(7)?)?,
+    })
+}
+
+/// The accounts that are being read, by their users. The first column of each row
+/// that is given to them names the user.
+pub(in crate::persistence) struct Accounts(HashMap<Uuid, AccountRows>);
+
+impl Accounts {
+    pub(in crate::persistence) fn of(users: impl IntoIterator<Item = UserId>) -> Self {
+        let empty = |user: UserId| (user.0, AccountRows::default());
+        Self(users.into_iter().map(empty).collect())
+    }
+
+    fn account(&mut self, row: &impl StoredRow) -> Result<&mut AccountRows, StoreError> {
+        let id: Uuid = row.cell(0)?;
+        let account = self.0.get_mut(&id);
+        account.ok_or_else(|| StoreError::Unreadable(format!("account {id} was not asked for")))
+    }
+
+    /// user, epoch, activation, seq
+    pub(in crate::persistence) fn version(
+        &mut self,
+        row: &impl StoredRow,
+    ) -> Result<(), StoreError> {
+        self.account(row)?.stamp = stamp(row, 1)?;
+        Ok(())
+    }
+
+    /// user, balance
+    pub(in crate::persistence) fn balance(
+        &mut self,
+        row: &impl StoredRow,
+    ) -> Result<(), StoreError> {
+        self.account(row)?.balance = Money(row.cell(1)?);
+        Ok(())
+    }
+
+    /// user, order, timetable, amount, time; of an order in doubt
+    pub(in crate::persistence) fn prepared(
+        &mut self,
+        row: &impl StoredRow,
+    ) -> Result<(), StoreError> {
+        let prepare = Prepare {
+            order: OrderId(row.cell(1)?),
+            timetable: TimetableId(row.cell(2)?),
+            amount: Money(row.cell(3)?),
+            at: row.time(4)?,
+        };
+        self.account(row)?.prepared.push(prepare);
+        Ok(())
+    }
+
+    /// user, order, state; of an order that is decided
+    pub(in crate::persistence) fn settled(
+        &mut self,
+        row: &impl StoredRow,
+    ) -> Result<(), StoreError> {
+        let state = match row.cell::<String>(2)?.as_str() {
+            "posted" => PrepareState::Posted,
+            _ => PrepareState::Void,
+        };
+        let order = OrderId(row.cell(1)?);
+        self.account(row)?.settled.push((order, state));
+        Ok(())
+    }
+
+    /// user, key, fingerprint, time, order, timetable
+    pub(in crate::persistence) fn key(&mut self, row: &impl StoredRow) -> Result<(), StoreError> {
+        let key = StoredKey {
+            key: row.cell(1)?,
+            fingerprint: row.cell(2)?,
+            at: row.time(3)?,
+            order: row.cell(4)?,
+            timetable: row.cell(5)?,
+        };
+        self.account(row)?.restore_key(&key);
+        Ok(())
+    }
+
+    pub(in crate::persistence) fn into_rows(self) -> impl Iterator<Item = (UserId, AccountRows)> {
+        self.0.into_iter().map(|(id, rows)| (UserId(id), rows))
+    }
+}
+
+pub(in crate::persistence) fn user(row: &impl StoredRow) -> Result<StoredUser, StoreError> {
+    Ok(StoredUser {
+        id: UserId(row.cell("id")?),
+        email: row.cell("email")?,
+        name: row.cell("name")?,
+        password_hash: row.cell("password_hash")?,
+        roles: row.json("roles")?,
+        created_at: row.time("created_at")?,
+        sessions_from: row.time("sessions_from")?,
+        deleted_at: row.time_if_any("deleted_at")?,
+    })
+}
