@@ -152,6 +152,7 @@ impl Queue {
             late,
             upto,
             metered,
+            terms: self.plan.policy.terms(),
         })
     }
 

@@ -39,6 +39,7 @@ impl Queue {
                 late,
                 upto,
                 metered,
+                terms: _,
             } => self.apply_admitted(seq, late, *upto, *metered),
             Event::Opened { at, expires_at } => self.apply_opened(*at, *expires_at),
             Event::Extended {

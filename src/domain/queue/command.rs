@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{Digest, Draw, Seed};
 use super::line::TicketNumber;
+use super::policy::Terms;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{QueueTicketId, UserId};
 use crate::domain::time::Timestamp;
@@ -151,11 +152,13 @@ pub enum Event {
     /// These are next: who claimed a number that was passed (`late`), and all
     /// who wait with a number above the last one admitted and up to `upto`.
     /// They enter by [`Event::Opened`], once this is in the database.
-    /// `metered` of them count in the window of the policy.
+    /// `metered` of them count in the window of the policy, whose `terms` these
+    /// were.
     Admitted {
         late: Vec<TicketNumber>,
         upto: TicketNumber,
         metered: u32,
+        terms: Terms,
     },
     /// Those of the last [`Event::Admitted`] who are still there have passes.
     Opened {

@@ -68,6 +68,30 @@ impl QueuePolicy {
     };
 }
 
+/// What of a policy an admission is decided by; journaled with it, so that the
+/// audit knows what was allowed then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Terms {
+    /// See [`QueuePolicy::free_admission`].
+    pub free_admission: u32,
+    /// See [`QueuePolicy::admit`].
+    pub admit: Option<Admit>,
+    /// See [`QueuePolicy::max_active`].
+    pub max_active: Option<u32>,
+}
+
+impl QueuePolicy {
+    /// What an admission is decided by.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms {
+            free_admission: self.free_admission,
+            admit: self.admit,
+            max_active: self.max_active,
+        }
+    }
+}
+
 /// A policy with a name. The values are those of the HTTP contract.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

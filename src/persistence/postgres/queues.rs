@@ -96,7 +96,7 @@ const FORGET: &str = "WITH gap AS MATERIALIZED ( \
          FROM queue AS q, jsonb_array_elements(CAST(q.gaps AS jsonb)) AS g) \
      DELETE FROM queue_place WHERE (queue_id, ticket_id) IN ( \
          SELECT p.queue_id, p.ticket_id FROM queue_place AS p JOIN queue ON queue.id = p.queue_id \
-         WHERE p.ended_at < $1 AND NOT p.entrant AND p.pass_until <= $2 \
+         WHERE p.ended_at < $1 AND NOT p.entrant AND coalesce(p.pass_until, 0) <= $2 \
            AND (p.number IS NULL OR (p.number <= queue.admitted_up_to \
                 AND NOT EXISTS (SELECT 1 FROM gap WHERE gap.id = p.queue_id \
                     AND p.number BETWEEN gap.first AND gap.last))) \

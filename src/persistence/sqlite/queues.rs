@@ -143,7 +143,7 @@ impl SqliteStore {
                      DELETE FROM queue_place WHERE (queue_id, ticket_id) IN ( \
                          SELECT p.queue_id, p.ticket_id FROM queue_place AS p \
                          JOIN queue ON queue.id = p.queue_id \
-                         WHERE p.ended_at < ?1 AND NOT p.entrant AND p.pass_until <= ?2 \
+                         WHERE p.ended_at < ?1 AND NOT p.entrant AND coalesce(p.pass_until, 0) <= ?2 \
                            AND (p.number IS NULL OR (p.number <= queue.admitted_up_to \
                                 AND NOT EXISTS (SELECT 1 FROM gap WHERE gap.queue_id = p.queue_id \
                                     AND p.number BETWEEN gap.first AND gap.last))) \

@@ -25,7 +25,7 @@ pub(super) struct Row {
 }
 
 /// Epoch and activation; they are compared in that order.
-type Version = (i64, i64);
+pub(super) type Version = (i64, i64);
 
 /// The columns of [`Row`], in its order.
 macro_rules! columns {
@@ -39,6 +39,13 @@ pub(super) const OF_TIMETABLE: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM journal WHERE entity = $1 AND kind = 'timetable' ORDER BY first_seq"
+);
+
+/// That of one queue.
+pub(super) const OF_QUEUE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM journal WHERE entity = $1 AND kind = 'queue' ORDER BY first_seq"
 );
 
 /// Not `kind = 'account'`: as a constant, it would keep SQLite from seeing that
@@ -61,6 +68,11 @@ impl Row {
             version: (row.int(3)?, row.int(4)?),
             events: row.get(5)?,
         })
+    }
+
+    /// Which life of the entity wrote it.
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 
     /// How many bytes of events it has.

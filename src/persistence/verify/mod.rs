@@ -14,6 +14,7 @@
 //! * `journal`: whether the journal is whole.
 //! * `timetables`, with `replay` and `capacity`: seats, holds and orders.
 //! * `accounts`, with `account_replay`: wallets and idempotency keys.
+//! * `queues`, with `queue_replay`: waiting rooms.
 //! * `snapshot`: what all of them read from, SQLite or Postgres.
 //! * `tables`: what tables must satisfy together.
 //!
@@ -28,6 +29,8 @@ mod accounts;
 mod capacity;
 mod journal;
 mod progress;
+mod queue_replay;
+mod queues;
 mod replay;
 pub mod report;
 mod snapshot;
@@ -112,6 +115,7 @@ async fn read_all(
 ) -> Result<(), StoreError> {
     timetables::audit(snapshot, book, progress).await?;
     accounts::audit(snapshot, book, progress).await?;
+    queues::audit(snapshot, book, progress).await?;
     tables::audit(snapshot, book).await
 }
 

@@ -134,6 +134,14 @@ rules! {
     OrderIsPaid = I7, "a confirmed wallet order has its money, once, spent or set aside";
     TransferHasOrder = I7, "a payment is of a confirmed order of its amount";
     PrepareHasFate = I7, "money is spent for confirmed orders only, and returned for others only";
+    NumbersAreReserved = I8, "a number of a queue is given once, from those reserved, in turn";
+    OnePlaceAUser = I8, "a user has one place in a queue at a time";
+    AdmittedInOrder = I8, "nobody enters before one who waits with a lower number";
+    CapIsKept = I8, "no more are inside a queue than the policy of the admission allows";
+    WindowIsKept = I8, "no more enter a queue within a window than the policy allows";
+    DrawFollowsSeed = I8, "a draw numbers its entrants by its seed";
+    QueuesMatchJournal = I8, "a queue and its places are those that the journal leaves";
+    GrantsMatchJournal = I8, "the window goes on from the last entry that the journal tells";
     JournalIsWhole = I9, "the journal of an entity is readable and without gaps";
     VersionMatchesJournal = I9, "an entity is at the version where its journal ends";
     EpochsNeverGoBack = I9, "epochs and activations never go back, nor beyond those of the shard";
@@ -153,6 +161,8 @@ pub(super) struct Waiting {
     pub(super) undecided: u64,
     /// Events that the bus doesn't have.
     pub(super) unpublished: u64,
+    /// Who is next in a queue, but has no pass yet.
+    pub(super) admitted: u64,
     /// Orders whose event was not yet published and that lack tickets.
     pub(super) unticketed: u64,
 }
@@ -210,6 +220,7 @@ impl Book {
             unposted,
             undecided,
             unpublished,
+            admitted,
             unticketed,
         } = self.waiting;
         let pending = [
@@ -223,6 +234,10 @@ impl Book {
             ),
             ("events not yet published", unpublished),
             ("orders whose tickets are not yet issued", unticketed),
+            (
+                "people who are next in a queue and have no pass yet",
+                admitted,
+            ),
         ];
         Report {
             checks: self.checks,

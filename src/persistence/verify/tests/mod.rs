@@ -1,6 +1,7 @@
 //! Stores that real machines and the real commit have made.
 
 mod clean;
+mod queues;
 mod tampered;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::domain::ids::{
 use crate::domain::layout::{Layout, SectionShape, SectionSpec};
 use crate::domain::money::{Currency, Money};
 use crate::domain::plan::{Grade, GradeIndex, Limits, Plan};
+use crate::domain::queue::Queue;
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::{Millis, Timestamp};
 use crate::domain::timetable::{self, Choice, Timetable};
@@ -36,6 +38,7 @@ struct Live<M> {
     machine: M,
     entity: EntityId,
     epoch: Epoch,
+    activation: Activation,
     seq: Seq,
     stored: Stamp,
     events: u64,
@@ -49,6 +52,7 @@ impl<M: Persisted> Live<M> {
             machine,
             entity: entity.into(),
             epoch,
+            activation: Activation(1),
             seq,
             stored,
             events: 0,
@@ -62,7 +66,7 @@ impl<M: Persisted> Live<M> {
         if self.seq > before {
             let after = Stamp {
                 epoch: self.epoch,
-                activation: Activation(1),
+                activation: self.activation,
                 seq: self.seq,
             };
             let entry = self.waiting.get_or_insert_with(|| Contribution {
@@ -91,13 +95,14 @@ impl<M: Persisted> Live<M> {
     }
 }
 
-/// A store with one timetable and two buyers.
+/// A store with one timetable, two buyers and a queue.
 struct World {
     folder: tempfile::TempDir,
     store: SqliteStore,
     show: Live<Timetable>,
     ann: Live<Account>,
     bob: Live<Account>,
+    line: Live<Queue>,
 }
 
 /// An order of `confirm`.
@@ -176,6 +181,7 @@ impl World {
             .unwrap();
         let plan = plan();
         insert_catalogue(&store, &plan).await;
+        let line = queues::line(plan.performance_id, claim.epoch);
         let id = plan.timetable_id;
         let buyer = || {
             let user = UserId(Uuid::now_v7());
@@ -189,6 +195,7 @@ impl World {
             show,
             ann,
             bob,
+            line,
         };
         for (buyer, key) in [(&mut world.ann, "a"), (&mut world.bob, "b")] {
             charge(buyer, 50_000, Some(key));
@@ -284,6 +291,7 @@ impl World {
             )
             .unwrap();
         world.commit().await;
+        world.queue_up().await;
         world
     }
 
@@ -357,10 +365,9 @@ impl World {
     }
 
     async fn commit(&mut self) {
-        let batch: Vec<_> = [self.show.take(), self.ann.take(), self.bob.take()]
-            .into_iter()
-            .flatten()
-            .collect();
+        let (show, line) = (self.show.take(), self.line.take());
+        let batch = [show, self.ann.take(), self.bob.take(), line];
+        let batch: Vec<_> = batch.into_iter().flatten().collect();
         let count = batch.len();
         let verdicts = self.store.commit(Arc::new(batch)).await.unwrap();
         assert_eq!(verdicts, vec![Verdict::Written; count]);

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The invariants that an audit found broken, each once, in order.
-fn broken(report: &Report) -> String {
+pub(super) fn broken(report: &Report) -> String {
     let mut names: Vec<&str> = report
         .checks
         .iter()
@@ -166,6 +166,54 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
     ("UPDATE outbox SET payload = 'x' WHERE event_seq = 1", "I9"),
     ("DELETE FROM ticket WHERE seat = 1", "I9"),
+    // Queues.
+    ("UPDATE queue SET next_number = next_number - 1", "I8"),
+    ("UPDATE queue SET reserved_upto = 3", "I8"),
+    ("UPDATE queue SET admitted_up_to = admitted_up_to - 1", "I8"),
+    ("UPDATE queue SET admitted_total = 0", "I8"),
+    ("UPDATE queue SET draining = 0", "I8"),
+    ("UPDATE queue SET grants = '[]'", "I8"),
+    ("UPDATE queue SET gaps = '[]'", "I8"),
+    ("UPDATE queue SET seed = randomblob(32)", "I8"),
+    ("UPDATE queue SET drawn = NULL", "I8"),
+    ("DELETE FROM queue", "I8"),
+    ("DELETE FROM queue_place WHERE state = 'waiting'", "I8"),
+    (
+        "DELETE FROM queue_place WHERE entrant AND ended_at IS NOT NULL",
+        "I8",
+    ),
+    (
+        "UPDATE queue_place SET user_id = randomblob(16) WHERE state = 'waiting'",
+        "I8",
+    ),
+    (
+        "UPDATE queue_place SET state = 'waiting', granted_at = NULL, pass_until = NULL \
+      WHERE state = 'active'",
+        "I8",
+    ),
+    (
+        "UPDATE queue_place SET pass_until = pass_until + 1000 WHERE state = 'active'",
+        "I8",
+    ),
+    (
+        "UPDATE queue_place SET joined_at = joined_at + 1 WHERE state = 'waiting'",
+        "I8",
+    ),
+    (
+        "DROP INDEX a_number_is_given_once; \
+      UPDATE queue_place SET number = 1 WHERE state = 'waiting'",
+        "I8",
+    ),
+    (
+        "INSERT INTO queue_place SELECT queue_id, randomblob(16), user_id, NULL, 0, joined_at, \
+      state, NULL, NULL, NULL FROM queue_place WHERE state = 'waiting'",
+        "I8",
+    ),
+    ("UPDATE entity SET seq = seq + 1 WHERE kind = 'queue'", "I9"),
+    (
+        "DELETE FROM journal WHERE kind = 'queue' AND first_seq = 2",
+        "I9",
+    ),
     // Idempotency.
     (
         "UPDATE idempotency SET status = 201, body = '' WHERE key = 'order-1'",
