@@ -21,8 +21,8 @@ mod rules;
 mod sections;
 
 pub use self::sections::{
-    Actors, Admin, Auth, Durability, Holds, Http, Kafka, Log, LogFormat, Node, Ops, Rates, Redis,
-    Secret, Store, TopUp, Wallet,
+    Acknowledged, Actors, Admin, Auth, Durability, Http, Kafka, Log, LogFormat, Node, Ops, Queue,
+    Rates, Redis, Secret, Store, TopUp, Wallet,
 };
 use rules::RULES;
 
@@ -50,6 +50,7 @@ pub struct Config {
     pub auth: Auth,
     pub wallet: Wallet,
     pub actors: Actors,
+    pub queue: Queue,
     pub rates: Rates,
     pub log: Log,
     /// From `ONSALE_ADMIN_EMAIL` and `ONSALE_ADMIN_PASSWORD` alone.
@@ -224,12 +225,15 @@ impl Config {
                 allowed: "0 or 1 on SQLite, which has one writer",
             });
         }
-        if self.durability.holds == Holds::Memory && self.store.is_server() {
-            return Err(ConfigError::Together {
-                key: "durability.holds",
-                value: "\"memory\"".to_owned(),
-                allowed: "auto, checkpoint or database where several nodes may share the store",
-            });
+        let Durability { holds, joins } = self.durability;
+        for (key, acknowledged) in [("durability.holds", holds), ("durability.joins", joins)] {
+            if acknowledged == Acknowledged::Memory && self.store.is_server() {
+                return Err(ConfigError::Together {
+                    key,
+                    value: "\"memory\"".to_owned(),
+                    allowed: "auto, checkpoint or database where several nodes may share the store",
+                });
+            }
         }
         self.check_server()?;
         Ok(())
@@ -267,12 +271,23 @@ impl Config {
     /// How durable a hold is when it is acknowledged.
     #[must_use]
     pub fn holds_tier(&self) -> Tier {
-        match self.durability.holds {
-            Holds::Auto if !self.store.is_server() => Tier::Memory,
-            Holds::Auto if self.redis.url.is_empty() => Tier::Database,
-            Holds::Auto | Holds::Checkpoint => Tier::Checkpoint,
-            Holds::Memory => Tier::Memory,
-            Holds::Database => Tier::Database,
+        self.tier(self.durability.holds)
+    }
+
+    /// How durable a place in a waiting room is when it is acknowledged.
+    #[must_use]
+    pub fn joins_tier(&self) -> Tier {
+        self.tier(self.durability.joins)
+    }
+
+    fn tier(&self, acknowledged: Acknowledged) -> Tier {
+        use Acknowledged as A;
+        match acknowledged {
+            A::Auto if !self.store.is_server() => Tier::Memory,
+            A::Auto if self.redis.url.is_empty() => Tier::Database,
+            A::Auto | A::Checkpoint => Tier::Checkpoint,
+            A::Memory => Tier::Memory,
+            A::Database => Tier::Database,
         }
     }
 

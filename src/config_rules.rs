@@ -143,6 +143,10 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         "durability.holds",
         Rule::OneOf(&["auto", "memory", "checkpoint", "database"]),
     ),
+    (
+        "durability.joins",
+        Rule::OneOf(&["auto", "memory", "checkpoint", "database"]),
+    ),
     ("auth.secret", Rule::Secret),
     ("auth.previous_secrets", Rule::Secrets),
     ("auth.access_ttl_seconds", from_to(1, SECONDS_A_DAY)),
@@ -154,8 +158,11 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("actors.ask_timeout_ms", from_to(1, 600_000)),
     ("actors.account_idle_seconds", from_to(1, SECONDS_A_DAY)),
     ("actors.timetable_idle_seconds", from_to(1, SECONDS_A_DAY)),
+    ("queue.places_max", from_to(1, 100_000_000)),
     ("rates.holds_per_second", from_to(1, 1_000_000)),
     ("rates.holds_burst", from_to(1, 1_000_000)),
+    ("rates.queue_per_second", from_to(1, 1_000_000)),
+    ("rates.queue_burst", from_to(1, 1_000_000)),
     ("rates.failed_sign_ins_max", from_to(1, 1_000_000)),
     (
         "rates.failed_sign_ins_window_seconds",

@@ -152,16 +152,17 @@ impl Redis {
 }
 
 /// `[durability]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[allow(missing_docs)]
 pub struct Durability {
-    pub holds: Holds,
+    pub holds: Acknowledged,
+    pub joins: Acknowledged,
 }
 
-/// When a hold is acknowledged.
+/// When something fast is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Holds {
+pub enum Acknowledged {
     /// As suits the stores.
     Auto,
     /// At once.
@@ -248,12 +249,21 @@ impl Actors {
     }
 }
 
+/// `[queue]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Queue {
+    pub places_max: u32,
+}
+
 /// `[rates]`
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]
 pub struct Rates {
     pub holds_per_second: u32,
     pub holds_burst: u32,
+    pub queue_per_second: u32,
+    pub queue_burst: u32,
     pub failed_sign_ins_max: u32,
     pub failed_sign_ins_window_seconds: u32,
 }

@@ -4,6 +4,8 @@
 //! counted through a struct of handles that is made once: looking a metric up by
 //! its name and labels costs more than the counting.
 
+mod queue;
+
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
+pub use self::queue::{QueueMetrics, eta_error};
 use crate::config::{Log, LogFormat};
 use crate::domain::time::Timestamp;
 
@@ -62,6 +65,22 @@ pub const QUEUE_NOTICES_LOST_TOTAL: &str = "onsale_queue_notices_lost_total";
 pub const HOLDS_TOTAL: &str = "onsale_holds_total";
 /// Attempts to order, by `outcome`.
 pub const ORDERS_TOTAL: &str = "onsale_orders_total";
+/// People who wait, by `queue`: the busiest by their performances' ids, the
+/// others together.
+pub const QUEUE_WAITING: &str = "onsale_queue_waiting";
+/// People inside, by `queue`.
+pub const QUEUE_ACTIVE: &str = "onsale_queue_active";
+/// People who ever got a pass, by `queue`.
+pub const QUEUE_ADMITTED: &str = "onsale_queue_admitted";
+/// People who left since their queue was loaded, by `queue`.
+pub const QUEUE_LEFT: &str = "onsale_queue_left";
+/// People whose time ran out since their queue was loaded, by `queue`.
+pub const QUEUE_EXPIRED: &str = "onsale_queue_expired";
+/// People who enter a second, as measured, by `queue`.
+pub const QUEUE_ADMISSIONS_PER_SECOND: &str = "onsale_queue_admissions_per_second";
+/// By how much entries came at another time than was told on joining, by
+/// `direction`.
+pub const QUEUE_ETA_ERROR_SECONDS: &str = "onsale_queue_eta_error_seconds";
 /// Seats of all loaded timetables, by `status`.
 pub const SEATS: &str = "onsale_seats";
 /// Requests that were refused for want of room, by `reason`.
@@ -85,6 +104,10 @@ pub const INVARIANT_VIOLATIONS_TOTAL: &str = "onsale_invariant_violations_total"
 const SECONDS_BUCKETS: &[f64] = &[
     1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025,
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0,
+];
+/// Upper bounds of the buckets of the error of a forecast: up to an hour.
+const ETA_BUCKETS: &[f64] = &[
+    0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0,
 ];
 /// Upper bounds of the buckets of everything that ends in `_rows`.
 const ROWS_BUCKETS: &[f64] = &[
@@ -114,6 +137,10 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS_BUCKETS)?
         .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), ROWS_BUCKETS)?
+        .set_buckets_for_metric(
+            Matcher::Full(QUEUE_ETA_ERROR_SECONDS.to_owned()),
+            ETA_BUCKETS,
+        )?
         .install_recorder()?;
     describe();
     let upkeep = handle.clone();
@@ -205,6 +232,22 @@ fn describe() {
     );
     describe_counter!(HOLDS_TOTAL, "Attempts to hold seats");
     describe_counter!(ORDERS_TOTAL, "Attempts to order");
+    describe_gauge!(QUEUE_WAITING, "People who wait");
+    describe_gauge!(QUEUE_ACTIVE, "People inside");
+    describe_gauge!(QUEUE_ADMITTED, "People who ever got a pass");
+    describe_gauge!(QUEUE_LEFT, "People who left since their queue was loaded");
+    describe_gauge!(
+        QUEUE_EXPIRED,
+        "People whose time ran out since their queue was loaded"
+    );
+    describe_gauge!(
+        QUEUE_ADMISSIONS_PER_SECOND,
+        "People who enter a second, as measured"
+    );
+    describe_histogram!(
+        QUEUE_ETA_ERROR_SECONDS,
+        "By how much entries came at another time than was told on joining"
+    );
     describe_gauge!(SEATS, "Seats of all loaded timetables");
     describe_counter!(SHED_TOTAL, "Requests that were refused for want of room");
     describe_counter!(HTTP_REQUESTS_TOTAL, "Answers");

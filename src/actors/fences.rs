@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::node::Node;
-use crate::domain::ids::{EntityKind, Epoch, ShardId, TimetableId};
+use crate::domain::ids::{EntityId, Epoch, ShardId};
 use crate::persistence::checkpoint::{CheckpointError, Checkpoints};
 use crate::persistence::lease::{Claim, Ground};
 
@@ -55,21 +55,15 @@ impl Node {
         }
     }
 
-    /// The timetables of `shards` that may have holds in their checkpoint which
-    /// the database doesn't have yet.
-    pub async fn timetables_with_checkpoints(&self, shards: &[ShardId]) -> Vec<TimetableId> {
+    /// The entities of `shards` whose checkpoint may have something that the
+    /// database doesn't have yet: holds, places.
+    pub async fn with_checkpoints(&self, shards: &[ShardId]) -> Vec<EntityId> {
         let Some((checkpoints, _)) = self.lanes.checkpoints() else {
             return Vec::new();
         };
         let listing = tokio::time::timeout(FENCES_MAX, checkpoints.entities(shards)).await;
         let why = match listing {
-            Ok(Ok(entities)) => {
-                let timetables = entities.into_iter();
-                return timetables
-                    .filter(|entity| entity.kind == EntityKind::Timetable)
-                    .map(|entity| TimetableId(entity.id))
-                    .collect();
-            }
+            Ok(Ok(entities)) => return entities,
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => "it takes too long".to_owned(),
         };

@@ -352,11 +352,15 @@ impl<M: Hosted> Host<M> {
         activation: Activation,
         (tier, upto): (Tier, Seq),
     ) {
+        let mut deadline = None;
         self.if_alive(myself, state, id, |shell| {
             if shell.activation() == activation {
                 shell.durable(tier, upto, |machine| machine.applied(&self.node, &[]));
+                // What is in the database may let something happen.
+                deadline = shell.machine.next_deadline();
             }
         });
+        self.arm(myself, &mut state.armed, deadline);
     }
 
     /// Forgets idle entities; without any, ends itself: an actor costs 8 KB.
@@ -500,9 +504,13 @@ impl<M: Hosted> Actor for Host<M> {
                 let patience = self.node.options.patience;
                 self.each_alive(&myself, state, |shell| shell.give_up(patience));
             }
-            Message::Replan { id } => self.if_alive(&myself, state, id, |shell| {
-                shell.machine.replan(&self.node);
-            }),
+            Message::Replan { id } => {
+                self.if_alive(&myself, state, id, |shell| {
+                    shell.machine.replan(&self.node);
+                });
+                // By the new plan something may be due.
+                self.rearm(&myself, state);
+            }
             Message::Wake { id } => self.wake(&myself, state, id),
         }
         self.metrics.messages.increment(1);

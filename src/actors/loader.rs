@@ -11,7 +11,8 @@ use super::Message;
 use super::node::Node;
 use crate::clock::monotonic;
 use crate::domain::account::Account;
-use crate::domain::ids::{EntityId, Stamp, TimetableId, UserId};
+use crate::domain::ids::{EntityId, PerformanceId, Stamp, TimetableId, UserId};
+use crate::domain::queue::Queue;
 use crate::domain::timetable::Timetable;
 use crate::persistence::StoreError;
 use crate::persistence::checkpoint::Row;
@@ -123,6 +124,32 @@ async fn timetable(node: Arc<Node>, id: TimetableId) -> Option<Box<Entity<Timeta
         })),
         Err(error) => {
             tracing::warn!(%error, timetable.id = %id, "a timetable could not be read");
+            None
+        }
+    }
+}
+
+/// Reads a queue and sends it to `host`, whatever happens on the way.
+pub async fn read_queue(node: Arc<Node>, id: PerformanceId, host: ActorRef<Message<Queue>>) {
+    let reading = tokio::spawn(queue(node, id));
+    // As of timetables.
+    let loaded = reading.await.unwrap_or_default();
+    let _ = host.cast(Message::Loaded { id: id.0, loaded });
+}
+
+async fn queue(node: Arc<Node>, id: PerformanceId) -> Option<Box<Entity<Queue>>> {
+    node.lanes.settled(EntityId::from(id)).await;
+    let plan = Arc::new(node.queue_plan(id)?);
+    let now = node.clock.now();
+    match retried(|| node.store.load_queue(id, now)).await {
+        Ok(stored) => Some(Box::new(Entity {
+            machine: Queue::restore(plan, stored.state),
+            stamp: stored.stamp,
+            last_event_seq: stored.last_event_seq,
+            checkpoint: checkpoint(&node, id.into(), stored.stamp).await,
+        })),
+        Err(error) => {
+            tracing::warn!(%error, performance.id = %id, "a queue could not be read");
             None
         }
     }

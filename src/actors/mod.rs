@@ -10,7 +10,8 @@
 //!   checkpoints; [`lanes`]: all of a node's.
 //! * [`directory`]: which entity runs where; starts hosts and supervises them.
 //! * [`loader`]: reads entities back from the store.
-//! * [`board`]: the published seat map of a timetable, for readers.
+//! * [`board`]: the published seat map of a timetable, for readers;
+//!   [`queue_board`]: what a waiting room publishes.
 //! * [`purchase`]: the saga of an order.
 //! * [`ownership`]: which shards are ours, in which epoch, until when.
 //! * [`keeper`]: keeps that in step with the database: leases, take-over,
@@ -34,6 +35,8 @@ pub mod loader;
 pub mod node;
 pub mod ownership;
 pub mod purchase;
+pub mod queue;
+pub mod queue_board;
 pub mod route;
 pub mod shell;
 pub mod sql_lane;

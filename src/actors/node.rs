@@ -14,6 +14,7 @@ use super::keeper::Keeper;
 use super::lanes::Lanes;
 use super::loader::AccountLoader;
 use super::ownership::Ownership;
+use super::queue_board::QueueBoards;
 use super::route::Route;
 use super::{Handle, Message};
 use crate::catalogue::Catalogue;
@@ -21,9 +22,11 @@ use crate::clock::Clock;
 use crate::domain::account::Account;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{
-    HoldId, Incarnation, NodeId, SHARDS, ShardId, ShardSet, TimetableId, UserId, shard_of,
+    EntityKind, HoldId, Incarnation, NodeId, PerformanceId, SHARDS, ShardId, ShardSet, TimetableId,
+    UserId, shard_of,
 };
 use crate::domain::plan::Plan;
+use crate::domain::queue::Queue;
 use crate::domain::time::Millis;
 use crate::domain::timetable::Timetable;
 use crate::persistence::{Store, StoreError};
@@ -39,9 +42,13 @@ pub struct Options {
     pub patience: Duration,
     /// How durable a hold must be before it is acknowledged.
     pub holds_tier: Tier,
+    /// How durable a place in a waiting room must be before it is acknowledged.
+    pub joins_tier: Tier,
+    /// How many people one waiting room keeps in memory.
+    pub queue_places_max: u32,
     /// After how long without a question an account is forgotten.
     pub account_idle: Millis,
-    /// After how long without a question a timetable is unloaded.
+    /// After how long without a question a timetable or a queue is unloaded.
     pub timetable_idle: Millis,
 }
 
@@ -159,6 +166,10 @@ pub struct Node {
     pub timetables: Handle<Timetable>,
     /// The accounts.
     pub accounts: Handle<Account>,
+    /// The waiting rooms.
+    pub queues: Handle<Queue>,
+    /// What the waiting rooms publish.
+    pub queue_boards: QueueBoards,
     /// Reads accounts for their actors.
     pub account_loader: AccountLoader,
 }
@@ -168,6 +179,7 @@ impl Node {
     pub fn sweep(&self) {
         self.timetables.directory().tell_all(|| Message::Sweep);
         self.accounts.directory().tell_all(|| Message::Sweep);
+        self.queues.directory().tell_all(|| Message::Sweep);
     }
 
     /// Has all actors look at their deadlines again, because the clock has
@@ -175,18 +187,24 @@ impl Node {
     pub fn rearm(&self) {
         self.timetables.directory().tell_all(|| Message::Rearm);
         self.accounts.directory().tell_all(|| Message::Rearm);
+        self.queues.directory().tell_all(|| Message::Rearm);
     }
 
     /// Has all rows of all checkpoints written again.
     pub fn rewrite_checkpoints(&self) {
-        let tell = || Message::RewriteCheckpoints;
-        self.timetables.directory().tell_all(tell);
+        self.timetables
+            .directory()
+            .tell_all(|| Message::RewriteCheckpoints);
+        self.queues
+            .directory()
+            .tell_all(|| Message::RewriteCheckpoints);
     }
 
     /// Has all actors give up replies that have waited for too long.
     pub fn give_up(&self) {
         self.timetables.directory().tell_all(|| Message::GiveUp);
         self.accounts.directory().tell_all(|| Message::GiveUp);
+        self.queues.directory().tell_all(|| Message::GiveUp);
     }
 
     /// Forgets all entities of `shards`, because they were lost or come anew:
@@ -194,6 +212,7 @@ impl Node {
     pub async fn empty(&self, shards: &ShardSet) {
         self.timetables.directory().empty(shards).await;
         self.accounts.directory().empty(shards).await;
+        self.queues.directory().empty(shards).await;
         self.forget(shards);
     }
 
@@ -201,6 +220,7 @@ impl Node {
     pub async fn dismiss(&self, shards: &ShardSet) {
         self.timetables.directory().dismiss(shards).await;
         self.accounts.directory().dismiss(shards).await;
+        self.queues.directory().dismiss(shards).await;
         self.forget(shards);
     }
 
@@ -208,16 +228,19 @@ impl Node {
         self.holds.forget(shards);
         self.open_orders.forget(shards);
         self.boards.cool(shards);
+        self.queue_boards.cool(shards);
     }
 
     /// How many requests wait for entities of `shards`.
     #[must_use]
     pub fn waiting(&self, shards: &ShardSet) -> usize {
-        self.timetables.directory().waiting(shards) + self.accounts.directory().waiting(shards)
+        self.timetables.directory().waiting(shards)
+            + self.accounts.directory().waiting(shards)
+            + self.queues.directory().waiting(shards)
     }
 
     /// Has everything in `shards` loaded that has something to do by itself:
-    /// holds that end, orders that were under way.
+    /// holds that end, orders that were under way, people who wait.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -238,7 +261,14 @@ impl Node {
         let ids = (0..SHARDS).map(ShardId).filter(|id| shards.contains(*id));
         let ids: Vec<ShardId> = ids.collect();
         let mut with_holds = self.store.timetables_with_holds().await?;
-        with_holds.extend(self.timetables_with_checkpoints(&ids).await);
+        let mut with_people = self.store.queues_with_people(shards).await?;
+        for entity in self.with_checkpoints(&ids).await {
+            match entity.kind {
+                EntityKind::Timetable => with_holds.push(TimetableId(entity.id)),
+                EntityKind::Queue => with_people.push(PerformanceId(entity.id)),
+                EntityKind::Account => {}
+            }
+        }
         for timetable in with_holds {
             if shards.contains(shard_of(timetable.0)) {
                 self.timetables.wake(timetable.0).await;
@@ -248,6 +278,9 @@ impl Node {
             if shards.contains(shard_of(user.0)) {
                 self.accounts.wake(user.0).await;
             }
+        }
+        for queue in with_people {
+            self.queues.wake(queue.0).await;
         }
         Ok(())
     }
@@ -287,6 +320,7 @@ impl Node {
     pub fn observe(&self) {
         observe(self.timetables.directory());
         observe(self.accounts.directory());
+        observe(self.queues.directory());
     }
 
     /// The seat map of the timetable of `plan`.

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::{App, StartError};
 use crate::actors::board::SeatCounts;
-use crate::domain::ids::{ShardId, TimetableId};
+use crate::domain::ids::{EntityKind, PerformanceId, ShardId, TimetableId};
 
 /// How long the start waits for one timetable with live holds.
 const LOAD_MAX: Duration = Duration::from_secs(10);
 
 impl App {
     /// Has everything loaded that has something to do by itself: holds that
-    /// end, orders that were under way.
+    /// end, orders that were under way, people who wait.
     pub(super) async fn resume(&self) -> Result<(), StartError> {
         for (timetable, sold, blocked) in self.store.seat_counts().await? {
             let Some(plan) = self.catalogue.plan(timetable) else {
@@ -40,7 +40,23 @@ impl App {
             .collect();
         let owned = self.node.ownership.owned();
         let shards: Vec<ShardId> = owned.into_iter().map(|(shard, _)| shard).collect();
-        with_holds.extend(self.node.timetables_with_checkpoints(&shards).await);
+        let mut with_people: BTreeSet<PerformanceId> = self
+            .store
+            .queues_with_people(&shards.iter().copied().collect())
+            .await?
+            .into_iter()
+            .collect();
+        for entity in self.node.with_checkpoints(&shards).await {
+            match entity.kind {
+                EntityKind::Timetable => {
+                    with_holds.insert(TimetableId(entity.id));
+                }
+                EntityKind::Queue => {
+                    with_people.insert(PerformanceId(entity.id));
+                }
+                EntityKind::Account => {}
+            }
+        }
         for timetable in with_holds {
             let Some(plan) = self.catalogue.plan(timetable) else {
                 continue;
@@ -58,6 +74,9 @@ impl App {
         }
         for user in self.store.accounts_in_doubt().await? {
             self.node.accounts.wake(user.0).await;
+        }
+        for queue in with_people {
+            self.node.queues.wake(queue.0).await;
         }
         Ok(())
     }

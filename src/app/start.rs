@@ -21,6 +21,7 @@ use crate::actors::lanes::{self, Lanes};
 use crate::actors::loader::{AccountLoader, read_accounts};
 use crate::actors::node::{HoldIndex, Node, OpenOrders, Options};
 use crate::actors::ownership::Ownership;
+use crate::actors::queue_board::QueueBoards;
 use crate::actors::route::{Peers, Route};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
@@ -193,6 +194,7 @@ pub(super) async fn node(
     let patience = config.actors.ask_timeout();
     let timetables = Arc::new(Directory::new(supervisor.clone(), permits));
     let accounts = Arc::new(Directory::new(supervisor.clone(), permits));
+    let queues = Arc::new(Directory::new(supervisor.clone(), permits));
     let (account_loader, line) = AccountLoader::new();
     let ownership = Arc::new(title.ownership());
     let route = Route::new(Arc::clone(&ownership), title.peers(), patience);
@@ -210,6 +212,8 @@ pub(super) async fn node(
             permits_max: permits,
             patience,
             holds_tier: config.holds_tier(),
+            joins_tier: config.joins_tier(),
+            queue_places_max: config.queue.places_max,
             account_idle: Millis::from_secs(config.actors.account_idle_seconds),
             timetable_idle: Millis::from_secs(config.actors.timetable_idle_seconds),
         },
@@ -217,11 +221,14 @@ pub(super) async fn node(
         holds: HoldIndex::default(),
         open_orders: OpenOrders::default(),
         timetables: Handle::new(Arc::clone(&timetables), route.clone()),
-        accounts: Handle::new(Arc::clone(&accounts), route),
+        accounts: Handle::new(Arc::clone(&accounts), route.clone()),
+        queues: Handle::new(Arc::clone(&queues), route),
+        queue_boards: QueueBoards::default(),
         account_loader,
     });
     timetables.belong_to(Arc::clone(&node));
     accounts.belong_to(Arc::clone(&node));
+    queues.belong_to(Arc::clone(&node));
     let loading = tokio::spawn(read_accounts(Arc::clone(&node), line));
     if let Some((_, health)) = node.lanes.checkpoints() {
         tokio::spawn(keep_usable(Arc::downgrade(&node), Arc::clone(health)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::domain::time::Millis;
-use crate::telemetry::{self, SeatMetrics};
+use crate::telemetry::{self, QueueMetrics, SeatMetrics};
 
 /// How often the node notes that it lives, and looks at the system's clock.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -15,6 +15,9 @@ const SWEEP: Duration = Duration::from_secs(30);
 
 /// How many old idempotency keys are forgotten in one go.
 const KEYS_SWEPT_MAX: u32 = 10_000;
+
+/// How many old places of waiting rooms are forgotten in one go.
+const PLACES_SWEPT_MAX: u32 = 10_000;
 
 impl App {
     pub(super) fn start_upkeep(self: &Arc<Self>) {
@@ -27,6 +30,7 @@ impl App {
 /// Once a second: the clock, the sign of life, the gauges.
 async fn heartbeat(app: Weak<App>) {
     let seats = SeatMetrics::new();
+    let mut queues = QueueMetrics::new();
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         let Some(app) = app.upgrade() else { return };
@@ -43,6 +47,7 @@ async fn heartbeat(app: Weak<App>) {
         seats.held.set(counts.held);
         seats.sold.set(counts.sold);
         seats.blocked.set(counts.blocked);
+        queues.show(&app.node.queue_boards.summaries());
         telemetry::dirty_bytes(app.node.lanes.dirty_bytes());
         app.node.observe();
         match app.store.backlog().await {
@@ -79,13 +84,17 @@ async fn sweep(app: Weak<App>) {
         tokio::time::sleep(SWEEP).await;
         let Some(app) = app.upgrade() else { return };
         app.node.sweep();
-        app.rates.holds.sweep();
+        app.rates.sweep();
         let before = app
             .clock
             .now()
             .plus(Millis(-crate::domain::account::KEY_LIFE.0));
         if let Err(error) = app.store.forget_keys(before, KEYS_SWEPT_MAX).await {
             tracing::debug!(%error, "old idempotency keys could not be removed");
+        }
+        let now = app.clock.now();
+        if let Err(error) = app.store.forget_places(now, PLACES_SWEPT_MAX).await {
+            tracing::debug!(%error, "old places of waiting rooms could not be removed");
         }
         if let Err(error) = app.accounts.sweep_sessions().await {
             tracing::debug!(%error, "old sessions could not be removed");

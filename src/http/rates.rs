@@ -55,8 +55,7 @@ impl PerUser {
             .header(RATE_LIMIT_POLICY, self.policy.clone()))
     }
 
-    /// Forgets users who have been quiet for long enough.
-    pub fn sweep(&self) {
+    fn sweep(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
     }
@@ -67,6 +66,8 @@ impl PerUser {
 pub struct Rates {
     /// Holds made.
     pub holds: PerUser,
+    /// Joins and polls of waiting rooms.
+    pub queue: PerUser,
 }
 
 impl Rates {
@@ -75,6 +76,13 @@ impl Rates {
     pub fn new(config: &config::Rates) -> Self {
         Self {
             holds: PerUser::new("holds", config.holds_per_second, config.holds_burst),
+            queue: PerUser::new("queue", config.queue_per_second, config.queue_burst),
         }
+    }
+
+    /// Forgets users who have been quiet for long enough.
+    pub fn sweep(&self) {
+        self.holds.sweep();
+        self.queue.sweep();
     }
 }

@@ -101,7 +101,7 @@ async fn a_hold_ends_at_once_when_the_clock_has_jumped_over_its_end() {
 async fn holds_of_the_database_tier_are_refused_at_once_while_the_store_is_out() {
     use sqlx::ConnectOptions as _;
     let server = TestServer::start_with(|config| {
-        config.durability.holds = onsale::config::Holds::Database;
+        config.durability.holds = onsale::config::Acknowledged::Database;
     })
     .await;
     let scene = server.small().await;

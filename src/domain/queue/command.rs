@@ -84,11 +84,13 @@ impl Command {
     #[must_use]
     pub fn tier(&self, joins: Tier) -> Tier {
         match self {
-            Self::Join { .. } | Self::Leave { .. } => joins,
+            Self::Join { .. } => joins,
             Self::State { .. } | Self::Seats(_) | Self::Summary | Self::Draw => Tier::Memory,
-            // A pass that lives longer must do so after a crash, too; and who
-            // tells of a purchase or a hold repeats it until it is durable.
-            Self::Extend { .. }
+            // A pass that has ended, or lives longer, must do so after a crash,
+            // too; and who tells of a purchase or a hold repeats it until it is
+            // durable.
+            Self::Leave { .. }
+            | Self::Extend { .. }
             | Self::Purchased { .. }
             | Self::HoldMade { .. }
             | Self::Pause

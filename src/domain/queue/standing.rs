@@ -141,7 +141,9 @@ impl Queue {
         (wait / POLLS_ON_THE_WAY).clamp(least, most)
     }
 
-    pub(super) fn summary(&self, now: Timestamp) -> Summary {
+    /// The figures that anybody may see.
+    #[must_use]
+    pub fn summary(&self, now: Timestamp) -> Summary {
         let counts = self.places.counts();
         let newcomer = self.line.line().position(self.next);
         Summary {
