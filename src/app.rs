@@ -6,10 +6,12 @@
 //! * `resume`: what is loaded at once, because it has something to do by itself.
 //! * `upkeep`: what is done again and again while it runs.
 //! * `lookup`: what handlers ask for by id.
+//! * `queues`: the waiting rooms, wherever they are.
 
 mod follow;
 mod lookup;
 mod program;
+mod queues;
 mod resume;
 mod start;
 mod upkeep;
@@ -24,6 +26,7 @@ use tokio::task::JoinHandle;
 
 pub use self::lookup::Sale;
 pub use self::program::{create_admin, ensure_admin, migrate, serve};
+pub use self::queues::{Draws, unexpected};
 use crate::actors::keeper::{Keeper, Parts};
 use crate::actors::node::Node;
 use crate::catalogue::Catalogue;
@@ -104,6 +107,8 @@ pub struct App {
     pub rates: Rates,
     /// Live seat maps.
     pub live: LiveMaps,
+    /// The draws of waiting rooms.
+    pub draws: Draws,
     /// How many sockets there may be.
     pub sockets: Places,
     /// Told true when the server is to end.
@@ -162,7 +167,7 @@ impl App {
             owned: owned_shards(&node),
             wake: outbox,
             // No performance has a waiting room yet.
-            tell_queue: Arc::new(|_| Box::pin(async { Ok(()) })),
+            tell_queue: queues::teller(&node),
         };
         let bus = Bus::start(&config.kafka, bus)?;
         let options = AccountsOptions::from(&config.auth);
@@ -178,6 +183,7 @@ impl App {
             accounts,
             tickets,
             live: LiveMaps::default(),
+            draws: Draws::default(),
             sockets: Places::new(SOCKETS_MAX),
             shutdown: watch::Sender::new(false),
             orders: Outcomes::of_orders(),
@@ -239,6 +245,7 @@ impl App {
         }
         self.node.timetables.directory().stop().await;
         self.node.accounts.directory().stop().await;
+        self.node.queues.directory().stop().await;
         // What was still in the mailboxes.
         if tokio::time::timeout(FLUSH_MAX, self.node.lanes.drained())
             .await
@@ -290,11 +297,13 @@ impl App {
         reasons
     }
 
-    /// Tells a timetable, if it is loaded, that its plan has changed.
+    /// Tells a timetable and the queue before it, if they are loaded, that their
+    /// plan has changed.
     pub fn plan_changed(&self, id: TimetableId) {
         self.node.timetables.replan(id.0);
         if let Some(plan) = self.catalogue.plan(id) {
             self.node.board(&plan).touch();
+            self.node.queues.replan(plan.performance_id.0);
         }
     }
 

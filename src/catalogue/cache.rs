@@ -14,7 +14,7 @@ const ENTRIES_MAX: usize = 4_096;
 /// Bodies by key. Where there are too many bytes, those that were not asked for
 /// the longest are dropped.
 #[derive(Debug)]
-pub(super) struct BodyCache<K> {
+pub(crate) struct BodyCache<K> {
     bytes_max: usize,
     state: Mutex<State<K>>,
 }
@@ -34,7 +34,7 @@ struct Entry {
 }
 
 impl<K: Hash + Eq + Clone> BodyCache<K> {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         let state = State {
             entries: HashMap::default(),
             asked: 0,
@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Clone> BodyCache<K> {
 
     /// The body of `key`, made by `make` if it isn't there; by one caller, for
     /// whom the others wait.
-    pub(super) fn get_or_make(&self, key: &K, make: impl FnOnce() -> Bytes) -> Bytes {
+    pub(crate) fn get_or_make(&self, key: &K, make: impl FnOnce() -> Bytes) -> Bytes {
         let cell = self.state.lock().cell(key.clone());
         if let Some(body) = cell.get() {
             return body.clone();
@@ -58,7 +58,7 @@ impl<K: Hash + Eq + Clone> BodyCache<K> {
     }
 
     /// The body of `key`, if it is there.
-    pub(super) fn get(&self, key: &K) -> Option<Bytes> {
+    pub(crate) fn get(&self, key: &K) -> Option<Bytes> {
         let mut state = self.state.lock();
         state.asked += 1;
         let asked = state.asked;

@@ -14,7 +14,7 @@
 //! * [`demo`]: something to begin with.
 
 mod admin;
-mod cache;
+pub(crate) mod cache;
 mod categories;
 pub mod check;
 pub mod demo;

@@ -1,9 +1,8 @@
 //! Hold tokens: what a client needs to get a hold back that the server lost.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::signed;
 use crate::domain::ids::{TimetableId, UserId};
 use crate::domain::timetable::HoldView;
 use crate::domain::timetable::command::LostHold;
@@ -41,29 +40,15 @@ impl HoldToken {
         }
     }
 
-    /// As text: the payload, a dot, its signature; both base64url.
+    /// As text.
     #[must_use]
     pub fn sign(&self, keys: &Keys) -> String {
-        // Ids and integers in a Vec always serialise.
-        let payload = postcard::to_stdvec(self).unwrap_or_default();
-        let mac = keys.sign(Purpose::HoldToken, &payload);
-        let mut text = URL_SAFE_NO_PAD.encode(&payload);
-        text.push('.');
-        URL_SAFE_NO_PAD.encode_string(mac, &mut text);
-        text
+        signed::sign(keys, Purpose::HoldToken, self)
     }
 
     /// The token that a text is; `None` if this server didn't sign it.
     #[must_use]
     pub fn verify(text: &str, keys: &Keys) -> Option<Self> {
-        if text.len() > TOKEN_BYTES_MAX {
-            return None;
-        }
-        let (payload, mac) = text.split_once('.')?;
-        let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
-        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
-        keys.verify(Purpose::HoldToken, &payload, &mac)
-            .then(|| postcard::from_bytes(&payload).ok())
-            .flatten()
+        signed::verify(keys, Purpose::HoldToken, TOKEN_BYTES_MAX, text)
     }
 }

@@ -138,8 +138,10 @@ pub async fn create(
     let work = {
         let app = Arc::clone(&app);
         async move {
-            let under_pass = queue_pass::check(&app, id, pass)?;
-            let plan = app.plan(id)?;
+            let sale = app.sale(id)?;
+            let pass = queue_pass::check(&app, &sale, Some(user), &pass).await?;
+            let under_pass = pass.is_some();
+            let plan = sale.plan;
             let choice = choice(&plan, body)?;
             let hold = hold_id::new(&app.keys, id, user);
             let command = Command::Hold {
@@ -176,8 +178,9 @@ pub async fn add_seats(
         let app = Arc::clone(&app);
         async move {
             let id = timetable_of(&app, hold, user).await?;
-            queue_pass::check(&app, id, pass)?;
-            let plan = app.plan(id)?;
+            let sale = app.sale(id)?;
+            queue_pass::check(&app, &sale, Some(user), &pass).await?;
+            let plan = sale.plan;
             let choice = choice(&plan, body)?;
             let command = Command::AddSeats { hold, user, choice };
             let hold = ask_hold(&app, &plan, id, command).await?;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Answer, Code, Problem};
-use super::extract::{BodyDeadline, BodyHash, Hashed, IdempotencyKey, Json};
+use super::extract::{BodyDeadline, BodyHash, Hashed, IdempotencyKey, Json, NoBody};
 use super::problems::account_refusal;
 use crate::actors::purchase::ask_for_key;
 use crate::app::App;
@@ -87,6 +87,36 @@ where
             route,
             body,
         })
+    }
+}
+
+/// No body, that came with, or without, an idempotency key.
+#[derive(Debug)]
+pub struct KeyedNoBody {
+    key: Option<String>,
+    route: (Method, String),
+}
+
+impl KeyedNoBody {
+    /// The parts: the key, and the request of `user`.
+    pub fn of(self, user: UserId) -> (Option<String>, Request) {
+        let Self { key, route } = self;
+        // Nothing and `{}` are the same.
+        let body = BodyHash::default();
+        (key, Request { user, route, body })
+    }
+}
+
+impl<S: BodyDeadline + Send + Sync> FromRequest<S> for KeyedNoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Answer<Self> {
+        let route = (request.method().clone(), request.uri().path().to_owned());
+        let (mut parts, body) = request.into_parts();
+        let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, state).await?;
+        let request = axum::extract::Request::from_parts(parts, body);
+        let NoBody = NoBody::from_request(request, state).await?;
+        Ok(Self { key, route })
     }
 }
 

@@ -24,10 +24,11 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::actors::host::Hosted;
+use crate::actors::queue_board::Known;
 use crate::actors::route::{Ask, Elsewhere, MAC_HEADER, signed};
 use crate::actors::{AskError, Handle, Outcome};
 use crate::app::App;
-use crate::domain::ids::{EntityKind, HoldId, TimetableId, UserId, shard_of};
+use crate::domain::ids::{EntityKind, HoldId, PerformanceId, TimetableId, UserId, shard_of};
 use crate::keys::Purpose;
 
 /// The longest body: a hold of 100,000 seats by name fits.
@@ -70,6 +71,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/internal/holds", post(holds))
         .route("/internal/seats", post(seats))
         .route("/internal/counts", post(counts))
+        .route("/internal/passes", post(passes))
         .route("/internal/look", post(look))
         .with_state(Arc::new(internal))
 }
@@ -92,8 +94,7 @@ async fn ask(State(internal): State<Arc<Internal>>, Signed(ask): Signed<Ask>) ->
     match ask.kind {
         EntityKind::Timetable => run(&node.timetables, ask).await,
         EntityKind::Account => run(&node.accounts, ask).await,
-        // Nobody runs them yet.
-        EntityKind::Queue => StatusCode::NOT_FOUND.into_response(),
+        EntityKind::Queue => run(&node.queues, ask).await,
     }
 }
 
@@ -131,6 +132,23 @@ async fn seats(
     };
     match app.load_board(&plan).await {
         Ok(board) => answer(StatusCode::OK, &board.copy_since(since)),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+/// The passes of a queue of ours that are over, since what the asker knows; 421
+/// if it isn't ours.
+async fn passes(
+    State(internal): State<Arc<Internal>>,
+    Signed((id, known)): Signed<(PerformanceId, Option<Known>)>,
+) -> Response {
+    let app = &internal.app;
+    if !app.node.queues.is_here(id.0) {
+        let elsewhere = Elsewhere::told_by(&app.node.ownership, shard_of(id.0));
+        return answer(StatusCode::MISDIRECTED_REQUEST, &elsewhere);
+    }
+    match app.load_queue_board(id).await {
+        Ok(board) => answer(StatusCode::OK, &board.copy_since(known)),
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts as _, Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use dashmap::DashMap;
 use serde::Serialize;
@@ -20,8 +21,10 @@ use utoipa_axum::routes;
 use super::auth::SocketCaller;
 use super::error::{Answer, Code, Problem};
 use super::extract::Path;
+use super::queue_pass::{self, QueuePass};
+use super::queue_tokens::Pass;
 use super::seats::loaded_board;
-use super::{queue_pass, sockets};
+use super::sockets;
 use crate::actors::board::{Board, Changes};
 use crate::app::App;
 use crate::clock::monotonic;
@@ -30,6 +33,9 @@ use crate::domain::plan::Plan;
 
 /// The shortest time between two frames of changes: ten a second.
 const FRAME_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a socket looks whether its pass is still good.
+const PASS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a socket looks whether its timetable has moved to another node.
 const MOVED_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +47,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 
 /// Live changes of a seat map: a `snapshot` frame, then `changes` frames.
 #[utoipa::path(get, path = "/api/v1/timetables/{timetable_id}/seats/live", tag = "seats",
-    params(("timetable_id" = TimetableId, Path)),
+    params(("timetable_id" = TimetableId, Path), ("queue_pass" = Option<String>, Query)),
     responses((status = 101, description = "a WebSocket of JSON text frames"),
         (status = 426, description = "not a WebSocket request")))]
 pub async fn seats(
@@ -51,11 +57,15 @@ pub async fn seats(
     request: Request,
 ) -> Answer<Response> {
     let sale = app.sale(id)?;
-    if sale.has_queue && !sale.belongs_to(caller.identity) {
-        return Err(queue_pass::refuse(false));
-    }
-    let board = loaded_board(&app, &sale).await?;
     let (mut parts, _body) = request.into_parts();
+    let pass = if sale.belongs_to(caller.identity) {
+        None
+    } else {
+        let user = caller.identity.map(|caller| caller.user_id);
+        let shown = QueuePass::of_socket(&parts);
+        queue_pass::check(&app, &sale, user, &shown).await?
+    };
+    let board = loaded_board(&app, &sale).await?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &app)
         .await
         .map_err(|rejection| Problem::new(Code::UpgradeRequired).detail(rejection.body_text()))?;
@@ -67,10 +77,25 @@ pub async fn seats(
         let frames = app.live.follow(&board);
         let plan = Arc::clone(&sale.plan);
         tokio::select! {
-            () = follow(socket, frames, board, sale.layout_etag, shutdown) => {}
+            () = follow(socket, frames, board, sale.layout_etag, shutdown, gone(&app, pass)) => {}
             () = refresh(&app, &plan) => {}
         }
     }))
+}
+
+/// Returns once the pass that a socket was opened with lets nobody in any more.
+async fn gone(app: &App, pass: Option<Pass>) {
+    let Some(pass) = pass else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(PASS_EVERY).await;
+        let refused = queue_pass::still_good(app, &pass).await.err();
+        // That it can't be told now is no reason to close it.
+        if refused.is_some_and(|problem| problem.code().status() == StatusCode::FORBIDDEN) {
+            return;
+        }
+    }
 }
 
 /// Keeps a copy of another node's map fresh, for as long as it is polled. Never
@@ -95,7 +120,9 @@ async fn follow(
     board: Arc<Board>,
     layout_etag: Arc<str>,
     mut shutdown: watch::Receiver<bool>,
+    gone: impl Future<Output = ()>,
 ) {
+    tokio::pin!(gone);
     frames.mark_changed();
     let mut shown = 0;
     let mut pulse = sockets::Pulse::start();
@@ -137,6 +164,7 @@ async fn follow(
                 sockets::Beat::Dead => return,
                 sockets::Beat::Old => return sockets::close(socket, 4408, "maximum life").await,
             },
+            () = &mut gone => return sockets::close(socket, 4403, "pass gone").await,
             _ = shutdown.changed() => {
                 return sockets::close(socket, 1001, "draining").await;
             }

@@ -16,7 +16,8 @@ use super::extract::{IdempotencyKey, Json, List, Page, Path, Query};
 use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
 use super::problems::{account_refusal, timetable_refusal};
-use super::{hold_id, holds, queue_pass};
+use super::queue_pass::{self, QueuePass};
+use super::{hold_id, holds};
 use crate::actors::purchase::{self, Ended, Purchase};
 use crate::app::App;
 use crate::domain::account::KeyClaim;
@@ -164,6 +165,7 @@ impl OrderAnswer {
 pub async fn create(
     State(app): State<Arc<App>>,
     SignedIn(caller): SignedIn,
+    pass: QueuePass,
     body: Keyed<OrderRequest>,
 ) -> Answer<Response> {
     let user = caller.user_id;
@@ -173,7 +175,7 @@ pub async fn create(
         let (app, claim) = (Arc::clone(&app), claim.clone());
         // To its end, whoever waits: a client that hangs up must not leave its
         // key running.
-        let buying = async move { buy(&app, user, &body, claim).await };
+        let buying = async move { buy(&app, user, (&body, &pass), claim).await };
         tokio::spawn(trace::carried(buying))
     };
     let bought = match task.await {
@@ -196,7 +198,7 @@ pub async fn create(
 async fn buy(
     app: &Arc<App>,
     user: UserId,
-    request: &OrderRequest,
+    request: (&OrderRequest, &QueuePass),
     key: KeyClaim,
 ) -> Answer<Stored> {
     match purchase::reserve_key(&app.node, user, &key).await? {
@@ -219,7 +221,7 @@ async fn buy(
 async fn buy_under(
     app: &Arc<App>,
     user: UserId,
-    request: &OrderRequest,
+    (request, pass): (&OrderRequest, &QueuePass),
     key: &KeyClaim,
 ) -> Answer<Stored> {
     let token = match request.hold_token.as_deref() {
@@ -232,6 +234,8 @@ async fn buy_under(
     };
     let timetable = timetable_to_buy_on(app, user, request, token.as_ref()).await?;
     let sale = app.sale(timetable)?;
+    // Only a hold that was not made under a pass needs one now.
+    let passed = queue_pass::check(app, &sale, Some(user), pass).await;
     let purchase = Purchase {
         user,
         hold: request.hold_id,
@@ -239,7 +243,7 @@ async fn buy_under(
         lost: token.map(|token| (hold_id::new(&app.keys, timetable, user), token.hold)),
         key: key.clone(),
         method: request.payment.method,
-        may_order: false,
+        may_order: passed.is_ok(),
         needs_pass: sale.has_queue,
     };
     let ended = purchase::purchase(Arc::clone(&app.node), purchase).await?;
@@ -247,7 +251,7 @@ async fn buy_under(
         Ended::Confirmed { order, replayed } => Ok(made(&sale.plan, &order)?.again(replayed)),
         Ended::Answered => idempotency::stored(app, user, &key.key).await,
         Ended::KeyInUse => Err(Code::IdempotencyKeyInUse.into()),
-        Ended::PassRequired => Err(queue_pass::refuse(false)),
+        Ended::PassRequired => Err(passed.err().unwrap_or_else(queue_pass::required)),
         Ended::GatewayUnavailable => Err(Problem::new(Code::PaymentGatewayUnavailable)
             .detail("no card gateway is configured on this server")
             .retry_after(60)),

@@ -7,6 +7,7 @@ use super::error::{Code, Problem};
 use crate::actors::AskError;
 use crate::domain::account;
 use crate::domain::plan::Plan;
+use crate::domain::queue;
 use crate::domain::seat::SeatIndex;
 use crate::domain::timetable;
 use crate::persistence::StoreError;
@@ -113,6 +114,20 @@ pub fn account_refusal(refusal: &account::Refusal) -> Problem {
         ),
         R::TooManyUnfinishedOrders => Problem::overloaded().retry_after(UNFINISHED_RETRY_SECONDS),
         R::OrderIsVoid => Problem::store_unavailable(),
+    }
+}
+
+/// The refusal of a queue.
+pub fn queue_refusal(refusal: queue::Refusal) -> Problem {
+    use queue::Refusal as R;
+    match refusal {
+        R::NotInQueue => Code::NotInQueue.into(),
+        R::QueueFull => Code::QueueFull.into(),
+        R::QueueClosed => Code::QueueClosed.into(),
+        R::NothingToExtend => Code::NothingToExtend.into(),
+        // It has been given one; that it isn't there means that it was reloaded.
+        R::SeedMissing => Problem::store_unavailable(),
+        R::NoDraw => Problem::new(Code::NotFound).detail("This queue opens without a lottery."),
     }
 }
 

@@ -10,7 +10,9 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::edge::EdgeLayer;
 use super::extract::BodyDeadline;
-use super::{accounts, admin, catalogue, holds, live, ops, orders, pages, seats, tickets, wallet};
+use super::{
+    accounts, admin, catalogue, holds, live, ops, orders, pages, queue, seats, tickets, wallet,
+};
 use crate::app::App;
 
 #[derive(OpenApi)]
@@ -43,6 +45,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(seats::routes())
         .merge(seats::admin_routes())
         .merge(live::routes())
+        .merge(queue::routes())
         .merge(holds::routes())
         .merge(orders::routes())
         .merge(wallet::routes())

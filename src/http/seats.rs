@@ -17,7 +17,7 @@ use super::error::{Answer, Code, Problem};
 use super::etag::public_json;
 use super::extract::{Json, Path, Query};
 use super::problems::timetable_refusal;
-use super::queue_pass::{self, QUEUE_PASS};
+use super::queue_pass::{self, QueuePass};
 use crate::actors::board::{Board, MapRead, SeatCounts};
 use crate::app::{App, Sale};
 use crate::domain::ids::TimetableId;
@@ -55,7 +55,7 @@ pub struct MapChanges {
 
 /// The seat map: one character a seat in layout order.
 #[utoipa::path(get, path = "/api/v1/timetables/{timetable_id}/seats", tag = "seats",
-    params(("timetable_id" = TimetableId, Path), MapQuery),
+    params(("timetable_id" = TimetableId, Path), MapQuery, ("Queue-Pass" = Option<String>, Header)),
     responses((status = 200, description = "the whole map, or the changes since a version", body = MapChanges),
         (status = 304, description = "nothing changed")))]
 pub async fn map(
@@ -63,11 +63,13 @@ pub async fn map(
     MaybeSignedIn(caller): MaybeSignedIn,
     Path(id): Path<TimetableId>,
     Query(query): Query<MapQuery>,
+    pass: QueuePass,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let sale = app.sale(id)?;
-    if sale.has_queue && !sale.belongs_to(caller) {
-        return Err(queue_pass::refuse(headers.contains_key(QUEUE_PASS)));
+    if !sale.belongs_to(caller) {
+        let user = caller.map(|caller| caller.user_id);
+        queue_pass::check(&app, &sale, user, &pass).await?;
     }
     let board = loaded_board(&app, &sale).await?;
     Ok(match board.read(query.since, &sale.layout_etag) {

@@ -18,6 +18,7 @@ mod common;
 #[path = "../common/database.rs"]
 mod database;
 mod proxy;
+mod queue;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

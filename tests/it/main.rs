@@ -27,6 +27,7 @@ mod ops;
 mod orders;
 mod overload;
 mod program;
+mod queue;
 mod queue_pass;
 mod seats;
 mod seats_live;

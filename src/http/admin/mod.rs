@@ -4,6 +4,7 @@ mod categories;
 mod cluster;
 mod dead_letters;
 mod performances;
+mod queue;
 mod timetables;
 mod venues;
 
@@ -31,6 +32,9 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(performances::restore))
         .routes(routes!(performances::put_poster))
         .routes(routes!(performances::put_queue))
+        .routes(routes!(queue::pause))
+        .routes(routes!(queue::resume))
+        .routes(routes!(queue::drain, queue::undrain))
         .routes(routes!(timetables::add))
         .routes(routes!(categories::rename, categories::delete))
         .routes(routes!(cluster::cluster))
@@ -45,8 +49,10 @@ fn caller(identity: &Identity) -> Caller {
     }
 }
 
-/// Tells the actors of all dates of a performance that it has changed.
+/// Tells the actors of a performance, of its queue and of all its dates, that
+/// it has changed.
 fn tell_actors(app: &App, performance: &Performance) {
+    app.node.queues.replan(performance.id().0);
     for timetable in &performance.timetables {
         app.plan_changed(timetable.row.id);
     }

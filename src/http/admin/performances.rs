@@ -42,7 +42,8 @@ impl AdministeredPerformance {
         Self {
             performance: PerformanceDetail::new(performance, app.clock.now(), &|id| {
                 app.seats_of(id)
-            }),
+            })
+            .with_commitment(app.draws.commitment(row.id)),
             queue_policy: row.queue,
             owner_id: row.owner,
             draft: row.draft,
@@ -73,6 +74,8 @@ pub(super) async fn create(
             .create_performance(caller, body, row_key, now)
             .await?;
         tell_actors(&this, &made.value);
+        // The hash of a lottery's seed is public from the beginning.
+        let _ = this.commitment(&made.value).await;
         let value = AdministeredPerformance::new(&this, &made.value);
         Ok(Made {
             value,
@@ -138,6 +141,7 @@ pub(super) async fn change(
         .patch_performance(caller(&identity), id, patch, now)
         .await?;
     tell_actors(&app, &changed);
+    let _ = app.commitment(&changed).await;
     Ok(Json(AdministeredPerformance::new(&app, &changed)))
 }
 
@@ -235,5 +239,6 @@ pub(super) async fn put_queue(
         .set_queue(caller(&identity), id, policy, now)
         .await?;
     tell_actors(&app, &changed);
+    let _ = app.commitment(&changed).await;
     Ok(Json(changed.row.queue))
 }

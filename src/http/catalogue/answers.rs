@@ -7,6 +7,7 @@ use crate::catalogue::{Performance, SaleStatus, SeatsOf, Timetable};
 use crate::domain::ids::{PerformanceId, TimetableId, VenueId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::plan::Limits;
+use crate::domain::queue::draw::Digest;
 use crate::domain::queue::policy::{Admit, Opening, QueuePolicy};
 use crate::domain::time::Timestamp;
 
@@ -99,6 +100,15 @@ impl PerformanceDetail {
             queue: performance.row.queue.as_ref().map(QueueAnswer::from),
             timetables: timetables.map(|t| TimetableAnswer::new(t, seats)).collect(),
         }
+    }
+
+    /// With the hash of the seed of its lottery, if it has one.
+    #[must_use]
+    pub(in crate::http) fn with_commitment(mut self, commitment: Option<Digest>) -> Self {
+        if let Some(queue) = &mut self.queue {
+            queue.commitment = commitment.map(|commitment| commitment.to_string());
+        }
+        self
     }
 }
 

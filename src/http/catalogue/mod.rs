@@ -187,10 +187,9 @@ async fn performance(
     if let Some(viewer) = viewer {
         app.catalogue.view(&performance, viewer, now);
     }
-    public_json(
-        &headers,
-        &PerformanceDetail::new(&performance, now, &|id| app.seats_of(id)),
-    )
+    let commitment = app.commitment(&performance).await;
+    let detail = PerformanceDetail::new(&performance, now, &|id| app.seats_of(id));
+    public_json(&headers, &detail.with_commitment(commitment))
 }
 
 /// What is ranked.
