@@ -1,11 +1,12 @@
-//! Holds over HTTP, with every middleware on and write-behind: how much of what
-//! the HTTP stack can do at all is left of it.
+//! Holds over HTTP, with every middleware on, in each tier of durability: how
+//! much of what the HTTP stack can do at all is left of it.
 //!
 //! 64 connections hold and release in turn, each its own seats; only 201 and
-//! 204 count. The peer is a bare axum route that answers a JSON body with
-//! itself, under the same client.
+//! 204 count, and both are acknowledged in the tier. The peer is a bare axum
+//! route that answers a JSON body with itself, under the same client.
 //!
-//! `cargo bench --bench http_holds`; run it while nothing else builds or runs.
+//! `cargo bench --bench http_holds`, or `… -- memory`, `checkpoint`, `database`
+//! for one tier; run it while nothing else builds or runs.
 
 #![allow(
     clippy::print_stdout,
@@ -24,14 +25,19 @@ use axum::routing::post;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use support::client::{Connection, Request};
+use support::ground::{self, Ground, Holds};
 use support::{BUYERS, Buyer, CONNECTIONS, Figures, RUNS, Server, Times};
 use tokio::time::Instant;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How much of the peer is left, at least.
-const AIM: f64 = 0.65;
+/// The tiers, and how much of the peer is left, at least.
+const TIERS: [(Holds, f64); 3] = [
+    (Holds::Memory, 0.65),
+    (Holds::Checkpoint, 0.5),
+    (Holds::Database, 0.35),
+];
 const SEATS: usize = 20_000;
 /// The buyers and seats of one connection, which it goes round.
 const ROUND: usize = BUYERS / CONNECTIONS;
@@ -51,24 +57,39 @@ fn main() {
 }
 
 async fn bench() {
-    let (onsale, peer) = (Server::onsale().await, Server::peer(&["echo"]).await);
-    support::print_fsync(onsale.folder());
+    let peer = Server::peer(&["echo"]).await;
+    for (tier, aim) in TIERS {
+        if !support::is_wanted(tier.as_str()) {
+            continue;
+        }
+        let ground = match tier {
+            Holds::Memory => Ground::embedded(),
+            _ => Ground::cluster(&ground::services(), tier).await,
+        };
+        in_tier(tier, ground, &peer, aim).await;
+    }
+}
+
+async fn in_tier(tier: Holds, ground: Ground, peer: &Server, aim: f64) {
+    let onsale = Server::onsale(ground).await;
+    support::print_conditions(onsale.ground()).await;
     let buyers = Arc::new(onsale.buyers());
     let timetable = onsale.arena(SEATS, 1).remove(0);
     let length = Duration::from_secs_f64(support::run_seconds());
     // A short round first: caches, connections, the buyers' accounts.
     hold(&onsale, &buyers, &timetable, length / 8).await;
-    echo(&peer, &buyers, length / 8).await;
+    echo(peer, &buyers, length / 8).await;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         ours.push(hold(&onsale, &buyers, &timetable, length).await);
-        theirs.push(echo(&peer, &buyers, length).await);
+        theirs.push(echo(peer, &buyers, length).await);
     }
     let (ours, theirs) = (support::median(ours), support::median(theirs));
-    support::print_header(&format!("{CONNECTIONS} connections"));
+    let tier = tier.as_str();
+    support::print_header(&format!("tier {tier}, {CONNECTIONS} connections"));
     support::print_row("onsale: hold and release in turn", &ours);
     support::print_row("peer: axum, JSON echo", &theirs);
-    support::print_ratio("holds over HTTP", &ours, &theirs, AIM);
+    support::print_ratio(&format!("holds by {tier} over HTTP"), &ours, &theirs, aim);
 }
 
 async fn hold(

@@ -20,6 +20,7 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use support::client::{Connection, Request, Target};
+use support::ground::Ground;
 use support::{Buyer, CONNECTIONS, Figures, RUNS, Server, Times};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -50,13 +51,13 @@ fn main() {
 }
 
 async fn bench() {
-    let onsale = Server::onsale().await;
+    let onsale = Server::onsale(Ground::embedded()).await;
     let buyers = onsale.buyers();
     let timetable = onsale.arena(SEATS, 1).remove(0);
     let path = format!("/api/v1/timetables/{timetable}/seats");
     let bytes = size(&onsale.target, &path).await;
     let peer = Server::peer(&[&bytes.to_string()]).await;
-    support::print_fsync(onsale.folder());
+    support::print_conditions(onsale.ground()).await;
     let holds = format!("/api/v1/timetables/{timetable}/holds");
     let changing = tokio::spawn(change(onsale.target.clone(), holds, buyers));
     let length = Duration::from_secs_f64(support::run_seconds());

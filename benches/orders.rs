@@ -1,11 +1,13 @@
 //! Durable orders by wallet over HTTP against the plain design: the same HTTP
-//! stack, the same tables and settings of SQLite, one transaction an order.
+//! stack, the same tables and settings of the store, one transaction an order;
+//! on SQLite, and on Postgres.
 //!
 //! Both sides order seats that were held before; only the orders are timed. The
 //! peer is favoured: it checks no token, no idempotency key and no limit, and
 //! publishes to nobody.
 //!
-//! `cargo bench --bench orders`; run it while nothing else builds or runs.
+//! `cargo bench --bench orders`, or `… -- sqlite`, `… -- postgres`; run it while
+//! nothing else builds or runs.
 
 #![allow(
     clippy::print_stdout,
@@ -19,12 +21,15 @@ mod support;
 
 #[path = "support/plain.rs"]
 mod plain;
+#[path = "support/plain_postgres.rs"]
+mod plain_postgres;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::client::{Connection, Request};
+use support::ground::{self, Ground, Holds};
 use support::{Buyer, CONNECTIONS, Figures, RUNS, Server, Times};
 use tokio::time::Instant;
 
@@ -51,16 +56,33 @@ struct Waiting {
 
 fn main() {
     if let Some(role) = support::peer_role() {
-        plain::serve(role[0].as_ref());
+        match role[0].as_str() {
+            "sqlite" => plain::serve(role[1].as_ref()),
+            _ => plain_postgres::serve(&role[1]),
+        }
         return;
     }
     support::block_on(bench());
 }
 
 async fn bench() {
-    let plain_folder = support::folder();
-    let onsale = Server::onsale().await;
-    let peer = Server::peer(&[plain_folder.path().to_str().unwrap()]).await;
+    if support::is_wanted("sqlite") {
+        let folder = ground::folder();
+        let peer = Server::peer(&["sqlite", folder.path().to_str().unwrap()]).await;
+        on(Ground::embedded(), peer).await;
+    }
+    if support::is_wanted("postgres") {
+        let services = ground::services();
+        let database = ground::new_database(&services).await;
+        let peer = Server::peer(&["postgres", &database]).await;
+        let ground = Ground::cluster(&services, Holds::Checkpoint).await;
+        on(ground, peer).await;
+    }
+}
+
+async fn on(ground: Ground, peer: Server) {
+    let onsale = Server::onsale(ground).await;
+    support::print_conditions(onsale.ground()).await;
     let buyers = Arc::new(onsale.buyers());
     let seconds = support::run_seconds();
     let length = Duration::from_secs_f64(seconds);
@@ -69,7 +91,7 @@ async fn bench() {
     wake(&onsale, &buyers).await;
     for in_flight in IN_FLIGHT {
         // Disks have their moods: each figure has its own.
-        support::print_fsync(onsale.folder());
+        support::print_fsync(onsale.ground().disk());
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
             let timetable = timetables.next().expect("one for each run");
@@ -84,7 +106,7 @@ async fn bench() {
         support::print_row("peer: a transaction an order", &theirs);
         support::print_ratio("durable orders", &ours, &theirs, AIM);
     }
-    support::print_fsync(onsale.folder());
+    support::print_fsync(onsale.ground().disk());
 }
 
 /// Orders `holds`, `in_flight` at a time, until all are ordered or the time is

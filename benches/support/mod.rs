@@ -1,5 +1,5 @@
-//! What the benches over HTTP share: servers in processes of their own, on a
-//! folder of their own, and a client that drives them.
+//! What the benches over HTTP share: servers in processes of their own, on
+//! stores of their own, and a client that drives them.
 //!
 //! Client and server share the machine, so absolute figures move with it: every
 //! bench prints the ratio to a peer that is driven by the same client in the
@@ -12,12 +12,11 @@
 
 use std::future::Future;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -25,8 +24,12 @@ use tokio::time::{Instant, sleep};
 pub(crate) mod client;
 #[path = "../../src/bin/onsale-load/fsync.rs"]
 pub(crate) mod fsync;
+pub(crate) mod ground;
+#[path = "../../tests/common/services.rs"]
+pub(crate) mod services;
 
 use client::{Connection, Request, Target};
+use ground::Ground;
 
 /// Connections of the HTTP benches.
 pub(crate) const CONNECTIONS: usize = 64;
@@ -63,6 +66,16 @@ pub(crate) fn block_on<T>(bench: impl Future<Output = T>) -> T {
         .block_on(bench)
 }
 
+/// Whether the part of a bench with this name is wanted: those that the command
+/// line names, or all (`cargo bench --bench http_holds -- database`).
+pub(crate) fn is_wanted(part: &str) -> bool {
+    let mut named = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .peekable();
+    named.peek().is_none() || named.any(|name| name == part)
+}
+
 /// The part that this process plays, if it was started as a peer.
 pub(crate) fn peer_role() -> Option<Vec<String>> {
     let mut arguments = std::env::args().skip(1);
@@ -95,7 +108,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) target: Target,
     url: String,
-    folder: Option<TempDir>,
+    /// The peers have none.
+    ground: Option<Ground>,
 }
 
 impl Drop for Server {
@@ -130,38 +144,52 @@ impl Server {
             child,
             target,
             url,
-            folder: None,
+            ground: None,
         }
     }
 
-    /// The real server, on an empty folder beside the build.
-    pub(crate) async fn onsale() -> Self {
-        let folder = folder();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .unwrap()
-            .port();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = with_settings(env!("CARGO_BIN_EXE_onsale"), folder.path())
-            .env("ONSALE_HTTP__LISTEN", format!("127.0.0.1:{port}"))
-            .arg("serve")
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let url = format!("http://127.0.0.1:{port}");
-        let target = Target::of(&url).await.unwrap();
-        let server = Self {
-            child,
-            target,
-            url,
-            folder: Some(folder),
-        };
+    /// The real server on `ground`, once it is ready.
+    pub(crate) async fn onsale(ground: Ground) -> Self {
+        let server = Self::launch(ground).await;
         server.wait_until_ready().await;
         server
     }
 
-    async fn wait_until_ready(&self) {
+    /// The same without waiting for it.
+    pub(crate) async fn launch(ground: Ground) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .unwrap()
+            .port();
+        let url = format!("http://127.0.0.1:{port}");
+        Self {
+            child: spawn(&ground, port),
+            target: Target::of(&url).await.unwrap(),
+            url,
+            ground: Some(ground),
+        }
+    }
+
+    /// `kill -9`, and until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts the program again where it was killed, without waiting for it.
+    pub(crate) fn relaunch(&mut self) {
+        let port = self.url.rsplit_once(':').unwrap().1.parse().unwrap();
+        self.child = spawn(self.ground(), port);
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success(), "kill -s {name}");
+    }
+
+    pub(crate) async fn wait_until_ready(&self) {
         let started = Instant::now();
         let mut connection = Connection::to(&self.target);
         loop {
@@ -179,28 +207,44 @@ impl Server {
         }
     }
 
+    /// What it stands on.
+    pub(crate) fn ground(&self) -> &Ground {
+        self.ground
+            .as_ref()
+            .expect("the real server stands on something")
+    }
+
     /// Its data folder.
     pub(crate) fn folder(&self) -> &Path {
-        self.folder
-            .as_ref()
-            .expect("the real server has a folder")
-            .path()
+        self.ground().folder()
     }
 
     /// Accounts with money, made beside the running server.
     pub(crate) fn buyers(&self) -> Vec<Buyer> {
+        self.many_buyers(BUYERS)
+    }
+
+    /// So many of them.
+    pub(crate) fn many_buyers(&self, count: usize) -> Vec<Buyer> {
         #[derive(serde::Deserialize)]
         struct File {
             buyers: Vec<Buyer>,
         }
         let out = self.folder().join("buyers.json");
-        let count = BUYERS.to_string();
+        let wanted = count.to_string();
         self.load_tool(
-            &["prepare", "--buyers", &count, "--balance", BALANCE, "--out"],
+            &[
+                "prepare",
+                "--buyers",
+                &wanted,
+                "--balance",
+                BALANCE,
+                "--out",
+            ],
             &out,
         );
         let file: File = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
-        assert_eq!(file.buyers.len(), BUYERS);
+        assert_eq!(file.buyers.len(), count);
         file.buyers
     }
 
@@ -231,7 +275,9 @@ impl Server {
 
     /// Runs `onsale-load` with this server's settings; returns what it prints.
     fn load_tool(&self, arguments: &[&str], last: &Path) -> String {
-        let output = with_settings(env!("CARGO_BIN_EXE_onsale-load"), self.folder())
+        let output = self
+            .ground()
+            .command(env!("CARGO_BIN_EXE_onsale-load"))
             .args(arguments)
             .arg(last)
             .stderr(Stdio::inherit())
@@ -239,6 +285,27 @@ impl Server {
             .unwrap();
         assert!(output.status.success(), "onsale-load {arguments:?} failed");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Audits the store beside it.
+    pub(crate) fn audit(&self) {
+        let output = self
+            .ground()
+            .command(env!("CARGO_BIN_EXE_onsale"))
+            .arg("verify")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{text}");
+        println!("onsale verify: clean");
+    }
+
+    /// The memory that it has now.
+    pub(crate) fn rss_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.unwrap().split_ascii_whitespace().nth(1).unwrap();
+        kib.parse::<f64>().unwrap() / 1_024.0
     }
 
     /// The processor time that it has used.
@@ -260,32 +327,20 @@ impl Server {
     }
 }
 
-/// A folder on the disk of the build; `/tmp` may be memory.
-pub(crate) fn folder() -> TempDir {
-    tempfile::Builder::new()
-        .prefix("onsale-bench-")
-        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+fn spawn(ground: &Ground, port: u16) -> Child {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(ground.folder().join("log"))
+        .unwrap();
+    ground
+        .command(env!("CARGO_BIN_EXE_onsale"))
+        .env("ONSALE_HTTP__LISTEN", format!("127.0.0.1:{port}"))
+        .arg("serve")
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
         .unwrap()
-}
-
-/// `program` with the settings of a server in `folder`, and no others.
-fn with_settings(program: &str, folder: &Path) -> Command {
-    let mut command = Command::new(PathBuf::from(program));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ONSALE_")) {
-        command.env_remove(name);
-    }
-    command
-        // No config.toml is found there.
-        .current_dir(folder)
-        .env("ONSALE_NODE__DATA_DIR", folder)
-        .env(
-            "ONSALE_STORE__URL",
-            format!("sqlite://{}/onsale.db", folder.display()),
-        )
-        .env("ONSALE_LOG", "warn")
-        .env("ONSALE_ADMIN_EMAIL", ADMIN.0)
-        .env("ONSALE_ADMIN_PASSWORD", ADMIN.1);
-    command
 }
 
 /// Latencies of the requests that counted.
@@ -369,11 +424,35 @@ pub(crate) fn print_ratio(what: &str, ours: &Figures, peer: &Figures, aim: f64) 
     );
 }
 
+/// What a figure about durability means little without.
+pub(crate) async fn print_conditions(ground: &Ground) {
+    println!(
+        "{} processors; {}",
+        std::thread::available_parallelism().unwrap(),
+        ground.durability().await
+    );
+    print_fsync(ground.disk());
+}
+
 pub(crate) fn print_fsync(folder: &Path) {
     let p50 = fsync::p50(folder).unwrap();
     println!(
         "a durable write of a page takes {:.3} ms here (p50)",
         p50.as_secs_f64() * 1e3
+    );
+}
+
+/// A time that is promised to be at most `limit`.
+pub(crate) fn print_times(what: &str, mut times: Vec<Duration>, limit: Duration) {
+    times.sort_unstable();
+    let at = |quantile: f64| times[((times.len() - 1) as f64 * quantile).round() as usize];
+    println!(
+        "{what}: p50 {:.2} s, p99 {:.2} s, longest {:.2} s of {} (aim: at most {:.1} s)",
+        at(0.5).as_secs_f64(),
+        at(0.99).as_secs_f64(),
+        at(1.0).as_secs_f64(),
+        times.len(),
+        limit.as_secs_f64()
     );
 }
 

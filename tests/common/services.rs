@@ -20,8 +20,9 @@ const PORTS_EACH: usize = 30;
 /// How long an immediate stop may take.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
-/// Of these ports, where Redis is.
+/// Of these ports, where Redis is, and the replica of Postgres.
 const REDIS_OFFSET: u16 = 2;
+const REPLICA_OFFSET: u16 = 5;
 
 /// Servers in a folder of their own; they end with this.
 pub(crate) struct Services {
@@ -44,6 +45,11 @@ impl Services {
         services
     }
 
+    /// Where their data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// `postgres://…`: a database that is this test's alone.
     pub(crate) fn postgres_url(&self) -> String {
         self.postgres_url_at(self.port)
@@ -63,13 +69,23 @@ impl Services {
         self.port
     }
 
+    /// That database on its replica, once `postgres-replica` is started.
+    pub(crate) fn postgres_replica_url(&self) -> String {
+        self.postgres_url_at(self.port + REPLICA_OFFSET)
+    }
+
     pub(crate) fn redis_url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port + REDIS_OFFSET)
     }
 
-    /// Starts a service again that was killed.
+    /// Starts one more service, or one again that was stopped or killed.
     pub(crate) fn restart(&self, name: &str) {
         self.run("start", &[name]);
+    }
+
+    /// Stops it in good order.
+    pub(crate) fn stop(&self, name: &str) {
+        self.run("stop", &[name]);
     }
 
     /// What `pg_ctl stop -m immediate` does: SIGQUIT to the postmaster, upon
