@@ -33,11 +33,12 @@ pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
     if demo {
         crate::demo::seed(&app, local).await?;
     }
+    let terminated = terminated();
     announce(local);
     let ending = {
         let app = Arc::clone(&app);
         async move {
-            terminated().await;
+            terminated.await;
             app.leave().await;
         }
     };
@@ -113,17 +114,22 @@ fn announce(local: std::net::SocketAddr) {
     println!("listening on http://{local}");
 }
 
-async fn terminated() {
+/// Resolves when the process is told to end. From this call on, not only from
+/// its first poll: who has read that it listens may tell it at once.
+fn terminated() -> impl Future<Output = ()> + Send {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (
+    let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    );
+    async move {
+        let (Ok(mut term), Ok(mut int)) = signals else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("draining: answering what is under way, then ending");
     }
-    tracing::info!("draining: answering what is under way, then ending");
 }
