@@ -139,7 +139,7 @@ impl Queue {
         }
         while goes_on {
             let next = self.places.next_waiting(upto.next());
-            let Some(number) = next.and_then(|(_, place)| place.number) else {
+            let Some(number) = next.and_then(|(_, place)| place.number()) else {
                 break;
             };
             goes_on = take(number);
@@ -171,7 +171,7 @@ impl Queue {
         };
         let first = self.late.first().copied().or_else(|| {
             let next = self.places.next_waiting(self.cursor.next());
-            next.and_then(|(_, place)| place.number)
+            next.and_then(|(_, place)| place.number())
         });
         match first {
             Some(number) if self.is_metered(number) => Some(full_until),
@@ -237,7 +237,7 @@ impl Queue {
     pub(super) fn entrants(&self) -> impl Iterator<Item = (Slot, QueueTicketId)> + '_ {
         self.places.iter().filter_map(|(slot, place)| {
             let waits = matches!(place.stand, Stand::Waiting { .. });
-            (waits && place.number.is_none()).then_some((slot, place.ticket))
+            (waits && place.number().is_none()).then_some((slot, place.ticket))
         })
     }
 

@@ -106,17 +106,11 @@ impl Queue {
             self.issue(number);
         }
         let predicted = number.and_then(|number| self.predict(at, number));
-        let place = Place {
-            user,
-            ticket,
-            joined_at: at,
-            number,
-            entrant: number.is_none(),
-            stand: Stand::Waiting {
-                seen: Seconds::of(at),
-                predicted,
-            },
+        let stand = Stand::Waiting {
+            seen: Seconds::of(at),
+            predicted,
         };
+        let place = Place::new((user, ticket), number, at, stand);
         if self.places.len() >= self.plan.places_max {
             self.places.forget_oldest();
         }
@@ -164,7 +158,7 @@ impl Queue {
         let Some((slot, place)) = found.filter(|(_, p)| p.ticket == ticket && is_live(p)) else {
             return;
         };
-        let (stand, number) = (place.stand, place.number);
+        let (stand, number) = (place.stand, place.number());
         let mut pass_until = at;
         match (stand, number) {
             (Stand::Active { expires_at, .. }, Some(number)) => {
@@ -185,7 +179,7 @@ impl Queue {
             slot,
             Stand::Ended {
                 end,
-                at,
+                at: Seconds::of(at),
                 pass_until,
             },
         );
@@ -214,7 +208,7 @@ impl Queue {
         }
         loop {
             let next = self.places.next_waiting(self.cursor.next());
-            let next = next.and_then(|(slot, place)| Some((slot, place.number?)));
+            let next = next.and_then(|(slot, place)| Some((slot, place.number()?)));
             let Some((slot, number)) = next.filter(|(_, number)| *number <= upto) else {
                 break;
             };
@@ -247,13 +241,13 @@ impl Queue {
             let place = self
                 .places
                 .get(slot)
-                .filter(|place| place.number == Some(number));
+                .filter(|place| place.number() == Some(number));
             let Some((user, joined_at, Stand::Admitted { predicted })) =
                 place.map(|place| (place.user, place.joined_at, place.stand))
             else {
                 continue;
             };
-            let granted_at = at;
+            let granted_at = Seconds::of(at);
             let stand = Stand::Active {
                 granted_at,
                 expires_at,

@@ -143,13 +143,18 @@ pub enum Event {
         number: Option<TicketNumber>,
         at: Timestamp,
     },
-    /// A place or a pass is over.
+    /// A place or a pass is over. Carries its whole row: when it is written,
+    /// the user may have another place already.
     Ended {
         user: UserId,
         ticket: QueueTicketId,
         number: Option<TicketNumber>,
+        entrant: bool,
+        joined_at: Timestamp,
         end: End,
         at: Timestamp,
+        /// When the pass would have ended; `at` if there was none.
+        pass_until: Timestamp,
     },
     /// These are next: who claimed a number that was passed (`late`), and all
     /// who wait with a number above the last one admitted and up to `upto`.

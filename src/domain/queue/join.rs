@@ -160,17 +160,11 @@ impl Queue {
         ticket: QueueTicketId,
         number: Option<TicketNumber>,
     ) -> Place {
-        Place {
-            user,
-            ticket,
-            joined_at: now,
-            number,
-            entrant: number.is_none(),
-            stand: Stand::Waiting {
-                seen: Seconds::of(now),
-                predicted: None,
-            },
-        }
+        let stand = Stand::Waiting {
+            seen: Seconds::of(now),
+            predicted: None,
+        };
+        Place::new((user, ticket), number, now, stand)
     }
 
     /// How many numbers are reserved at a time: twice as many while one
@@ -204,14 +198,14 @@ pub(super) fn is_live(place: &Place) -> bool {
 /// Whether a claimed number is better than the place of the one who claims it.
 fn is_better(number: TicketNumber, place: &Place) -> bool {
     let waits = matches!(place.stand, Stand::Waiting { .. });
-    waits && place.number.is_none_or(|has| number < has)
+    waits && place.number().is_none_or(|has| number < has)
 }
 
 pub(super) fn joined(place: &Place) -> Event {
     Event::Joined {
         user: place.user,
         ticket: place.ticket,
-        number: place.number,
+        number: place.number(),
         at: place.joined_at,
     }
 }

@@ -4,7 +4,7 @@
 //! * [`command`]: what it can be asked, what can happen, what it answers.
 //! * [`plan`], [`policy`]: what it decides by.
 //! * [`line`]: positions; every node keeps a copy.
-//! * `places`: everybody's place.
+//! * `places`, `numbers`: everybody's place, by user and by number.
 //! * `join`: who gets a place, and who gets it back.
 //! * `passes`: how passes are renewed and end.
 //! * `admit`: who is next, and when something is due.
@@ -22,6 +22,7 @@ pub mod command;
 pub mod draw;
 mod join;
 pub mod line;
+mod numbers;
 mod passes;
 mod places;
 pub mod plan;
@@ -249,7 +250,15 @@ impl Queue {
     #[must_use]
     pub fn pass_of(&self, user: UserId) -> Option<(TicketNumber, Timestamp)> {
         let (slot, place) = self.places.of_user(user)?;
-        place.number.zip(self.shown_expiry(slot, place))
+        place.number().zip(self.shown_expiry(slot, place))
+    }
+
+    /// The position of a user who waits with a number: 1 is next.
+    #[must_use]
+    pub fn position_of(&self, user: UserId) -> Option<u32> {
+        let (_, place) = self.places.of_user(user)?;
+        let number = place.number().filter(|_| place.waits())?;
+        Some(self.line.line().position(number))
     }
 
     /// Whether the lottery needs its secret: [`Command::LotterySeed`].

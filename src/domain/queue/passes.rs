@@ -82,12 +82,10 @@ impl Queue {
             Some(Event::Extended { expires_at, .. }) => expires_at,
             Some(_) | None => expires_at,
         };
-        let renewed = Place {
-            stand: Stand::Active {
-                granted_at,
-                expires_at,
-            },
-            ..place.clone()
+        let mut renewed = place.clone();
+        renewed.stand = Stand::Active {
+            granted_at,
+            expires_at,
         };
         // What is durable when the answer leaves, which waits for it.
         let standing = self.standing(now, None, &renewed);
@@ -122,5 +120,6 @@ impl Queue {
 
 /// Whether the pass at `place`, if it is one, had been granted by `at`.
 fn was_inside(place: &Place, at: Timestamp) -> bool {
-    matches!(place.stand, Stand::Active { granted_at, .. } if granted_at <= at.plus(CLOCKS_DIFFER))
+    let latest = at.plus(CLOCKS_DIFFER);
+    matches!(place.stand, Stand::Active { granted_at, .. } if granted_at.start() <= latest)
 }

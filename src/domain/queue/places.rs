@@ -1,4 +1,4 @@
-//! Everybody's place, found by user and by number. Millions of them: 72 bytes
+//! Everybody's place, found by user and by number. Millions of them: a cache line
 //! each, in chunks that never move, with tables of 32-bit indices beside them.
 
 use std::collections::VecDeque;
@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 
 use super::command::End;
 use super::line::TicketNumber;
+use super::numbers::Numbers;
 use crate::domain::ids::{QueueTicketId, UserId};
 use crate::domain::time::{Millis, Timestamp};
 
@@ -55,29 +56,63 @@ pub(super) enum Stand {
     Admitted { predicted: Option<Seconds> },
     /// Has a pass.
     Active {
-        granted_at: Timestamp,
+        granted_at: Seconds,
         expires_at: Timestamp,
     },
     /// Is over.
     Ended {
         end: End,
-        at: Timestamp,
-        /// When the pass would have ended; `at` if there was none.
+        at: Seconds,
+        /// When the pass would have ended; when the place did if there was none.
         pass_until: Timestamp,
     },
 }
 
 /// A place.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[repr(align(64))]
 pub(super) struct Place {
     pub user: UserId,
     pub ticket: QueueTicketId,
     pub joined_at: Timestamp,
-    /// `None` until the draw.
-    pub number: Option<TicketNumber>,
+    /// 0 until the draw: an `Option` would not fit the cache line.
+    raw_number: TicketNumber,
     /// Was there for the draw.
     pub entrant: bool,
     pub stand: Stand,
+}
+
+const _: () = assert!(size_of::<Place>() == 64, "a place is a cache line");
+
+impl Place {
+    pub(super) fn new(
+        (user, ticket): (UserId, QueueTicketId),
+        number: Option<TicketNumber>,
+        joined_at: Timestamp,
+        stand: Stand,
+    ) -> Self {
+        Self {
+            user,
+            ticket,
+            joined_at,
+            raw_number: number.unwrap_or_default(),
+            entrant: number.is_none(),
+            stand,
+        }
+    }
+
+    /// `None` until the draw.
+    pub(super) fn number(&self) -> Option<TicketNumber> {
+        (self.raw_number > TicketNumber(0)).then_some(self.raw_number)
+    }
+
+    /// Whether it waits, as it is shown: admission is not, until it is durable.
+    pub(super) fn waits(&self) -> bool {
+        match self.stand {
+            Stand::Waiting { .. } | Stand::Admitted { .. } => true,
+            Stand::Active { .. } | Stand::Ended { .. } => false,
+        }
+    }
 }
 
 /// How many places stand how.
@@ -95,13 +130,28 @@ pub(super) struct Counts {
 
 const CHUNK: usize = 4_096;
 
+/// Where a user's place is. With the hash, so that a growing table need not look
+/// at all places.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u32,
+    slot: u32,
+}
+
+impl Entry {
+    /// The whole hash: the table goes by its highest and its lowest bits.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
 /// All places.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
     chunks: Vec<Vec<Place>>,
     /// Slots to be used again.
     free: Vec<u32>,
-    users: HashTable<u32>,
+    users: HashTable<Entry>,
     hasher: RandomState,
     numbers: Numbers,
     counts: Counts,
@@ -125,8 +175,9 @@ impl Places {
         waiting + entrants + active + ended
     }
 
-    fn hash(&self, user: UserId) -> u64 {
-        self.hasher.hash_one(user.0.as_u128())
+    fn hash(&self, user: UserId) -> u32 {
+        // The lower half is as good as the whole.
+        self.hasher.hash_one(user.0.as_u128()) as u32
     }
 
     pub(super) fn get(&self, Slot(slot): Slot) -> Option<&Place> {
@@ -141,12 +192,13 @@ impl Places {
 
     /// The place of a user: the live one, or else the last.
     pub(super) fn of_user(&self, user: UserId) -> Option<(Slot, &Place)> {
-        let is_theirs = |slot: &u32| {
-            self.get(Slot(*slot))
-                .is_some_and(|place| place.user == user)
+        let hash = self.hash(user);
+        let place = |entry: &Entry| self.get(Slot(entry.slot));
+        let is_theirs = |entry: &Entry| {
+            entry.hash == hash && place(entry).is_some_and(|place| place.user == user)
         };
-        let slot = self.users.find(self.hash(user), is_theirs)?;
-        self.get(Slot(*slot)).map(|place| (Slot(*slot), place))
+        let entry = self.users.find(Entry::spread(hash), is_theirs)?;
+        place(entry).map(|place| (Slot(entry.slot), place))
     }
 
     /// Who waits with this number.
@@ -154,7 +206,7 @@ impl Places {
         let slot = Slot(self.numbers.get(number)?);
         let place = self.get(slot)?;
         let waits = matches!(place.stand, Stand::Waiting { .. });
-        (waits && place.number == Some(number)).then_some((slot, place))
+        (waits && place.number() == Some(number)).then_some((slot, place))
     }
 
     /// The first who waits with a number from `from` on.
@@ -163,7 +215,7 @@ impl Places {
         loop {
             let (number, slot) = self.numbers.next_from(from)?;
             let found = self.get(Slot(slot)).filter(|place| {
-                place.number == Some(number) && matches!(place.stand, Stand::Waiting { .. })
+                place.number() == Some(number) && matches!(place.stand, Stand::Waiting { .. })
             });
             if let Some(place) = found {
                 return Some((Slot(slot), place));
@@ -182,7 +234,7 @@ impl Places {
             }
             None => self.insert_new(place),
         };
-        let number = self.get(slot).and_then(|place| place.number);
+        let number = self.get(slot).and_then(Place::number);
         if let Some(number) = number {
             self.numbers.set(number, Some(slot.0));
         }
@@ -199,20 +251,11 @@ impl Places {
             }
             None => self.push(place),
         };
-        let Self {
-            users,
-            chunks,
-            hasher,
-            ..
-        } = self;
-        let hash_of = |slot: &u32| {
-            let at = *slot as usize;
-            let place = chunks
-                .get(at / CHUNK)
-                .and_then(|chunk| chunk.get(at % CHUNK));
-            place.map_or(0, |place| hasher.hash_one(place.user.0.as_u128()))
-        };
-        users.insert_unique(hash, slot.0, hash_of);
+        let entry = Entry { hash, slot: slot.0 };
+        self.users
+            .insert_unique(Entry::spread(hash), entry, |entry| {
+                Entry::spread(entry.hash)
+            });
         slot
     }
 
@@ -238,7 +281,7 @@ impl Places {
 
     fn counter(&mut self, slot: Slot) -> Option<&mut u32> {
         let place = self.get(slot)?;
-        let numbered = place.number.is_some();
+        let numbered = place.number().is_some();
         Some(match place.stand {
             Stand::Waiting { .. } if numbered => &mut self.counts.waiting,
             Stand::Waiting { .. } => &mut self.counts.entrants,
@@ -267,20 +310,20 @@ impl Places {
         }
         self.count(slot);
         let Some(place) = self.get(slot) else { return };
-        let (ticket, number) = (place.ticket, place.number);
+        let (ticket, number) = (place.ticket, place.number());
         if let Stand::Ended { at, .. } = stand {
             if let Some(number) = number {
                 self.numbers.set(number, None);
             }
             self.ended.push_back((slot.0, ticket));
-            self.forget_before(at);
+            self.forget_before(at.start());
         }
     }
 
     /// A place that was inserted is over already.
     pub(super) fn remember_end(&mut self, slot: Slot) {
         let Some(place) = self.get(slot) else { return };
-        let (ticket, number) = (place.ticket, place.number);
+        let (ticket, number) = (place.ticket, place.number());
         if let Some(number) = number {
             self.numbers.set(number, None);
         }
@@ -291,7 +334,7 @@ impl Places {
     pub(super) fn number(&mut self, slot: Slot, number: TicketNumber) {
         self.uncount(slot);
         if let Some(place) = self.get_mut(slot) {
-            place.number = Some(number);
+            place.raw_number = number;
         }
         self.numbers.set(number, Some(slot.0));
         self.count(slot);
@@ -338,7 +381,9 @@ impl Places {
             let Some((slot, ticket)) = self.ended.front().copied() else {
                 return;
             };
-            if !self.forget_if(Slot(slot), ticket, |at| now.since(at) > ENDED_FOR) {
+            if !self.forget_if(Slot(slot), ticket, |at| {
+                now.since(at.after(0).start()) > ENDED_FOR
+            }) {
                 return;
             }
         }
@@ -361,7 +406,7 @@ impl Places {
         &mut self,
         slot: Slot,
         ticket: QueueTicketId,
-        may: impl Fn(Timestamp) -> bool,
+        may: impl Fn(Seconds) -> bool,
     ) -> bool {
         let found = self.get(slot).filter(|place| place.ticket == ticket);
         let ended = found.and_then(|place| match place.stand {
@@ -373,7 +418,8 @@ impl Places {
                 return false;
             }
             let hash = self.hash(user);
-            if let Ok(entry) = self.users.find_entry(hash, |found| *found == slot.0) {
+            let is_it = |entry: &Entry| entry.slot == slot.0;
+            if let Ok(entry) = self.users.find_entry(Entry::spread(hash), is_it) {
                 entry.remove();
                 self.uncount(slot);
                 self.free.push(slot.0);
@@ -381,86 +427,5 @@ impl Places {
         }
         self.ended.pop_front();
         true
-    }
-}
-
-const NUMBERS_CHUNK: u32 = 1_024;
-const NOBODY: u32 = u32::MAX;
-
-/// The slot of each number, in chunks: made when needed, dropped when passed.
-#[derive(Clone, Debug, Default)]
-struct Numbers {
-    chunks: VecDeque<Option<Box<[u32]>>>,
-    /// The chunk that `chunks` begins with.
-    first: u32,
-}
-
-impl Numbers {
-    fn chunk_of(&self, number: TicketNumber) -> Option<usize> {
-        let at = (number.0 / NUMBERS_CHUNK).checked_sub(self.first)?;
-        Some(at as usize)
-    }
-
-    fn get(&self, number: TicketNumber) -> Option<u32> {
-        let chunk = self.chunks.get(self.chunk_of(number)?)?.as_ref()?;
-        let slot = chunk.get((number.0 % NUMBERS_CHUNK) as usize).copied()?;
-        (slot != NOBODY).then_some(slot)
-    }
-
-    fn set(&mut self, number: TicketNumber, slot: Option<u32>) {
-        if self.chunk_of(number).is_none() {
-            if slot.is_none() {
-                return;
-            }
-            // Somebody claims a number from before: the index reaches back.
-            while self.first > number.0 / NUMBERS_CHUNK {
-                self.chunks.push_front(None);
-                self.first -= 1;
-            }
-        }
-        let Some(at) = self.chunk_of(number) else {
-            return;
-        };
-        if slot.is_none() && self.chunks.get(at).is_none_or(Option::is_none) {
-            return;
-        }
-        if self.chunks.len() <= at {
-            self.chunks.resize_with(at + 1, || None);
-        }
-        let Some(chunk) = self.chunks.get_mut(at) else {
-            return;
-        };
-        let chunk = chunk.get_or_insert_with(|| vec![NOBODY; NUMBERS_CHUNK as usize].into());
-        if let Some(entry) = chunk.get_mut((number.0 % NUMBERS_CHUNK) as usize) {
-            *entry = slot.unwrap_or(NOBODY);
-        }
-    }
-
-    /// The first number from `from` on that somebody has.
-    fn next_from(&self, from: TicketNumber) -> Option<(TicketNumber, u32)> {
-        let start = from.max(TicketNumber(self.first.saturating_mul(NUMBERS_CHUNK)));
-        let mut within = (start.0 % NUMBERS_CHUNK) as usize;
-        for at in self.chunk_of(start)?..self.chunks.len() {
-            let chunk = self.chunks.get(at).and_then(Option::as_ref);
-            let found = chunk.and_then(|chunk| {
-                let slots = chunk.iter().enumerate().skip(within);
-                slots
-                    .map(|(at, slot)| (at, *slot))
-                    .find(|(_, slot)| *slot != NOBODY)
-            });
-            if let Some((offset, slot)) = found {
-                // Below NUMBER_MAX, as it was when it was set.
-                let number = (self.first + at as u32) * NUMBERS_CHUNK + offset as u32;
-                return Some((TicketNumber(number), slot));
-            }
-            within = 0;
-        }
-        None
-    }
-
-    fn trim(&mut self, upto: TicketNumber) {
-        while self.first < upto.0 / NUMBERS_CHUNK && self.chunks.pop_front().is_some() {
-            self.first += 1;
-        }
     }
 }

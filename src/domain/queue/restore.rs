@@ -90,7 +90,7 @@ pub enum PlaceState {
     Admitted,
     /// Has a pass.
     Active {
-        /// Since when.
+        /// Since when, in whole seconds.
         granted_at: Timestamp,
         /// Until when.
         expires_at: Timestamp,
@@ -99,7 +99,7 @@ pub enum PlaceState {
     Ended {
         /// How.
         end: End,
-        /// When.
+        /// When, in whole seconds.
         at: Timestamp,
         /// When its pass would have ended; `at` if it had none.
         pass_until: Timestamp,
@@ -166,7 +166,7 @@ impl From<&Place> for PlaceRow {
                 granted_at,
                 expires_at,
             } => PlaceState::Active {
-                granted_at,
+                granted_at: granted_at.start(),
                 expires_at,
             },
             Stand::Ended {
@@ -175,14 +175,14 @@ impl From<&Place> for PlaceRow {
                 pass_until,
             } => PlaceState::Ended {
                 end,
-                at,
+                at: at.start(),
                 pass_until,
             },
         };
         Self {
             ticket: place.ticket,
             user: place.user,
-            number: place.number,
+            number: place.number(),
             entrant: place.entrant,
             joined_at: place.joined_at,
             state,
@@ -203,7 +203,7 @@ impl PlaceRow {
                 granted_at,
                 expires_at,
             } => Stand::Active {
-                granted_at,
+                granted_at: Seconds::of(granted_at),
                 expires_at,
             },
             PlaceState::Ended {
@@ -212,18 +212,14 @@ impl PlaceRow {
                 pass_until,
             } => Stand::Ended {
                 end,
-                at,
+                at: Seconds::of(at),
                 pass_until,
             },
         };
-        Place {
-            user: self.user,
-            ticket: self.ticket,
-            joined_at: self.joined_at,
-            number: self.number,
-            entrant: self.entrant,
-            stand,
-        }
+        let whose = (self.user, self.ticket);
+        let mut place = Place::new(whose, self.number, self.joined_at, stand);
+        place.entrant = self.entrant;
+        place
     }
 
     /// Live ones after ended ones, and those in the order of their ends: of a
@@ -267,8 +263,9 @@ impl Queue {
         self.places.iter().map(|(_, place)| place.into())
     }
 
-    /// What `event`, which was just applied, changed of the rows. A draw
-    /// changes only the queue's: the numbers follow from the seed.
+    /// What `event`, one of those that the last command let happen, changed of
+    /// the rows, as they are now that all of them are applied. A draw changes
+    /// only the queue's: the numbers follow from the seed.
     #[must_use]
     pub fn changes(&self, event: &Event) -> RowChanges {
         let mut changes = RowChanges::default();
@@ -277,9 +274,28 @@ impl Queue {
                 changes.queue = Some(self.row());
                 changes.places.extend(self.place_row(*user));
             }
-            Event::Ended { user, .. } | Event::Extended { user, .. } => {
-                changes.places.extend(self.place_row(*user));
-            }
+            Event::Ended {
+                user,
+                ticket,
+                number,
+                entrant,
+                joined_at,
+                end,
+                at,
+                pass_until,
+            } => changes.places.push(PlaceRow {
+                ticket: *ticket,
+                user: *user,
+                number: *number,
+                entrant: *entrant,
+                joined_at: *joined_at,
+                state: PlaceState::Ended {
+                    end: *end,
+                    at: *at,
+                    pass_until: *pass_until,
+                },
+            }),
+            Event::Extended { user, .. } => changes.places.extend(self.place_row(*user)),
             Event::Admitted { .. } => {
                 changes.queue = Some(self.row());
                 let batch = self.batch.iter().flat_map(|batch| &batch.places);
@@ -351,7 +367,7 @@ impl Queue {
 
     fn restore_place(&mut self, place: Place) {
         let stand = place.stand;
-        let (user, number) = (place.user, place.number);
+        let (user, number) = (place.user, place.number());
         if let Some(number) = number
             && self.gaps.iter().any(|gap| gap.has(number))
         {
@@ -378,7 +394,7 @@ impl Queue {
                     self.line.depart(number);
                 }
                 if end != End::Expired {
-                    self.revoked.push(user, number, pass_until, at);
+                    self.revoked.push(user, number, pass_until, at.start());
                 }
             }
             (Stand::Ended { .. }, None) => self.places.remember_end(slot),
@@ -393,7 +409,7 @@ impl Queue {
             .places
             .iter()
             .filter(|(_, place)| matches!(place.stand, Stand::Admitted { .. }))
-            .filter_map(|(slot, place)| Some((slot, place.number?)))
+            .filter_map(|(slot, place)| Some((slot, place.number()?)))
             .collect();
         if places.is_empty() {
             return;
@@ -457,15 +473,22 @@ impl Queue {
                     at: row.joined_at,
                 });
             }
-            if let PlaceState::Ended { end, at, .. } = row.state
+            if let PlaceState::Ended {
+                end,
+                at,
+                pass_until,
+            } = row.state
                 && lives
             {
                 events.push(Event::Ended {
                     user: row.user,
                     ticket: row.ticket,
                     number: row.number,
+                    entrant: row.entrant,
+                    joined_at: row.joined_at,
                     end,
                     at,
+                    pass_until,
                 });
             }
         }

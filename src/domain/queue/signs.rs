@@ -91,7 +91,7 @@ impl Queue {
         let numbers: Vec<TicketNumber> = self
             .places
             .iter()
-            .filter_map(|(_, place)| place.number)
+            .filter_map(|(_, place)| place.number())
             .collect();
         for number in numbers {
             self.expect_signs(number);
@@ -143,11 +143,19 @@ impl Queue {
 
 /// The event by which a place ends.
 pub(super) fn ended(place: &Place, end: End, at: Timestamp) -> Event {
+    let pass_until = match place.stand {
+        Stand::Active { expires_at, .. } => expires_at,
+        Stand::Waiting { .. } | Stand::Admitted { .. } | Stand::Ended { .. } => at,
+    };
     Event::Ended {
         user: place.user,
         ticket: place.ticket,
-        number: place.number,
+        number: place.number(),
+        // Who goes before the draw isn't in it.
+        entrant: place.entrant && place.number().is_some(),
+        joined_at: place.joined_at,
         end,
         at,
+        pass_until,
     }
 }

@@ -59,13 +59,13 @@ impl Queue {
                 Phase::PreQueue => State::PreQueue,
                 Phase::SoldOut | Phase::Closed => State::Closed,
                 // Its draw has not been made yet.
-                Phase::Open if place.number.is_none() => State::PreQueue,
+                Phase::Open if place.number().is_none() => State::PreQueue,
                 Phase::Open => State::Waiting,
             },
         };
         let waits = matches!(state, State::PreQueue | State::Waiting | State::Closed);
         let line = self.line.line();
-        let waiting_as = place.number.filter(|_| waits);
+        let waiting_as = place.number().filter(|_| waits);
         let wait = waiting_as.and_then(|number| self.wait(now, number));
         let pass_expires_at = match (slot, place.stand) {
             (Some(slot), _) => self.shown_expiry(slot, place),
@@ -75,7 +75,7 @@ impl Queue {
         Standing {
             state,
             ticket: place.ticket,
-            number: place.number,
+            number: place.number(),
             position: waiting_as.map(|number| line.position(number)),
             waiting_behind: waiting_as.map_or(0, |number| line.behind(number)),
             estimated_wait_seconds: wait,

@@ -1,5 +1,7 @@
 //! The promises of the waiting room, one by one. `model` checks I8 at random.
 
+mod model;
+
 use uuid::Uuid;
 
 use super::policy::{Preset, QueuePolicy};
@@ -234,4 +236,268 @@ fn the_amusement_park_lets_1000_in_at_once_and_then_3000_every_10_seconds() {
     assert_eq!(active(&scene), 10_000);
     scene.pass(580);
     assert_eq!(active(&scene), 8_000, "the first 4,000 passes are over");
+}
+
+fn lottery() -> Scene {
+    let mut scene = Scene::new(QueuePolicy {
+        opening: policy::Opening::Lottery,
+        ..cap(10)
+    });
+    scene.now = Timestamp(OPENS.0 - 5_000);
+    scene
+}
+
+#[test]
+fn nobody_joins_a_lottery_before_the_hash_of_its_seed_is_public() {
+    let mut scene = lottery();
+    let join = Command::Join {
+        user: user(1),
+        ticket: ticket(1),
+        claim: None,
+    };
+    assert_eq!(scene.ask(join), Err(Refusal::SeedMissing));
+    assert!(scene.queue.wants_seed());
+    scene.ask(Command::LotterySeed(Seed([3; 32]))).unwrap();
+    scene.ask(Command::LotterySeed(Seed([4; 32]))).unwrap();
+    let Ok(Reply::Draw(draw)) = scene.ask(Command::Draw) else {
+        panic!("the draw is public");
+    };
+    assert_eq!(
+        draw.commitment,
+        Seed([3; 32]).commitment(),
+        "the first stays"
+    );
+    assert_eq!(draw.seed, None, "until it is drawn");
+    let (standing, _) = scene.join(1);
+    assert_eq!((standing.number, standing.position), (None, None));
+}
+
+#[test]
+fn a_draw_orders_by_the_seed_alone_survives_a_restart_and_can_be_verified() {
+    let mut scene = lottery();
+    scene.ask(Command::LotterySeed(Seed([3; 32]))).unwrap();
+    for number in 1..=50 {
+        scene.join(number);
+    }
+    scene.ask(Command::Leave { user: user(50) }).unwrap();
+    scene.now = OPENS;
+    scene.run();
+    let (late, _) = scene.join(51);
+    assert_eq!(late.number, Some(TicketNumber(50)), "behind the 49 drawn");
+    let draw = |scene: &mut Scene| match scene.ask(Command::Draw) {
+        Ok(Reply::Draw(draw)) => draw,
+        other => panic!("{other:?}"),
+    };
+    let drawn = draw(&mut scene);
+    assert_eq!(draw::verify(&drawn), Ok(()));
+    assert_eq!(drawn.entrants.len(), 49);
+    let numbers: Vec<_> = (1..=49).map(|n| scene.state(n).number).collect();
+    assert_ne!(
+        numbers,
+        (1..=49).map(|n| Some(TicketNumber(n))).collect::<Vec<_>>()
+    );
+    // As the store has them: those who still wait were never written again.
+    let mut rows: Vec<_> = scene.queue.place_rows().collect();
+    for row in &mut rows {
+        row.number = row.number.filter(|_| !row.entrant);
+    }
+    let queue = scene.queue.row();
+    let plan = Arc::clone(scene.queue.plan());
+    scene.queue = Queue::restore(
+        plan,
+        QueueState {
+            queue,
+            places: rows,
+        },
+    );
+    let again: Vec<_> = (1..=49).map(|n| scene.state(n).number).collect();
+    assert_eq!(again, numbers);
+    assert_eq!(draw(&mut scene), drawn);
+}
+
+#[test]
+fn a_tampered_draw_is_refused() {
+    use draw::{Draw, DrawFault, Entrant, Ranks, entrants_hash};
+    let seed = Seed([9; 32]);
+    let ranks = Ranks::new(&seed, Some("beacon"));
+    let mut tickets: Vec<_> = (1..=5).map(ticket).collect();
+    tickets.sort_by_key(|ticket| ranks.of(*ticket));
+    let numbered = |tickets: &[QueueTicketId]| -> Arc<[Entrant]> {
+        let numbers = (1..).map(TicketNumber);
+        let entrants = tickets.iter().zip(numbers);
+        entrants
+            .map(|(ticket_id, number)| Entrant {
+                ticket_id: *ticket_id,
+                number,
+            })
+            .collect()
+    };
+    let good = Draw {
+        commitment: seed.commitment(),
+        seed: Some(seed),
+        beacon: Some("beacon".to_owned()),
+        entrants_hash: Some(entrants_hash(tickets.iter().copied())),
+        entrants: numbered(&tickets),
+    };
+    assert_eq!(draw::verify(&good), Ok(()));
+    let check = |draw: Draw| draw::verify(&draw).unwrap_err();
+    let other_seed = Draw {
+        seed: Some(Seed([8; 32])),
+        ..good.clone()
+    };
+    assert_eq!(check(other_seed), DrawFault::WrongSeed);
+    let mut swapped = tickets.clone();
+    swapped.swap(1, 3);
+    let swapped = Draw {
+        entrants: numbered(&swapped),
+        ..good.clone()
+    };
+    assert!(matches!(check(swapped), DrawFault::WrongRank(_)));
+    let fewer = Draw {
+        entrants: numbered(&tickets[..4]),
+        ..good.clone()
+    };
+    assert_eq!(check(fewer), DrawFault::WrongEntrants);
+    let no_beacon = Draw {
+        beacon: None,
+        ..good.clone()
+    };
+    assert!(matches!(check(no_beacon), DrawFault::WrongRank(_)));
+    let mut renumbered: Vec<Entrant> = good.entrants.to_vec();
+    renumbered[4].number = TicketNumber(9);
+    let renumbered = Draw {
+        entrants: renumbered.into(),
+        ..good
+    };
+    assert_eq!(check(renumbered), DrawFault::WrongNumber(TicketNumber(9)));
+}
+
+#[test]
+fn a_lost_place_comes_back_with_its_number_and_one_that_was_used_does_not() {
+    let mut scene = Scene::new(cap(1));
+    for number in 1..=3 {
+        scene.join(number);
+    }
+    scene.run();
+    let stored = QueueState {
+        queue: scene.queue.row(),
+        places: scene.queue.place_rows().collect(),
+    };
+    // Two more, lost with the memory.
+    scene.join(4);
+    scene.join(5);
+    let claims: Vec<Claim> = (1..=5)
+        .map(|number| {
+            let standing = scene.state(number);
+            Claim {
+                ticket: standing.ticket,
+                number: standing.number,
+            }
+        })
+        .collect();
+    scene.queue = Queue::restore(Arc::clone(scene.queue.plan()), stored);
+    let (newcomer, _) = scene.join(6);
+    assert!(
+        newcomer.number > claims[4].number,
+        "no number is given twice"
+    );
+    let state = |scene: &mut Scene, number: u32| {
+        let claim = Some(claims[number as usize - 1]);
+        match scene.ask(Command::State {
+            user: user(number),
+            claim,
+        }) {
+            Ok(Reply::Standing(standing)) => standing,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(state(&mut scene, 5).number, claims[4].number);
+    assert_eq!(state(&mut scene, 4).number, claims[3].number);
+    // The first leaves; its ticket is of no use any more.
+    scene.ask(Command::Leave { user: user(1) }).unwrap();
+    scene.pass(700);
+    assert_eq!(state(&mut scene, 1).state, State::Left);
+    scene.tickets += 1;
+    let again = Command::Join {
+        user: user(1),
+        ticket: ticket(99),
+        claim: Some(claims[0]),
+    };
+    let Ok(Reply::Joined { standing, new }) = scene.ask(again) else {
+        panic!("anyone may join again");
+    };
+    assert!(new && standing.number > newcomer.number, "at the tail");
+}
+
+#[test]
+fn a_queue_is_full_or_closed_by_what_is_left_and_reopens_with_every_place_kept() {
+    let mut scene = Scene::new(QueuePolicy {
+        max_waiting_per_seat: Some(2),
+        ..cap(1)
+    });
+    let seats = |available, held| Command::Seats(SeatsLeft { available, held });
+    scene.ask(seats(1, 0)).unwrap();
+    for number in 1..=3 {
+        scene.join(number);
+        scene.run();
+    }
+    let join = |scene: &mut Scene| {
+        scene.ask(Command::Join {
+            user: user(9),
+            ticket: ticket(9),
+            claim: None,
+        })
+    };
+    assert_eq!(join(&mut scene), Err(Refusal::QueueFull));
+    scene.ask(seats(0, 0)).unwrap();
+    scene.run();
+    assert_eq!(join(&mut scene), Err(Refusal::QueueClosed));
+    assert_eq!(scene.state(2).state, State::Closed);
+    assert_eq!(scene.state(1).state, State::Admitted, "who is inside stays");
+    scene.ask(seats(0, 2)).unwrap();
+    scene.run();
+    let standing = scene.state(2);
+    assert_eq!(standing.state, State::Waiting);
+    assert_eq!(standing.number, Some(TicketNumber(2)));
+}
+
+#[test]
+fn who_gives_no_sign_of_life_is_out_and_who_polls_is_not() {
+    let mut scene = Scene::new(QueuePolicy {
+        waiting_ttl_seconds: Some(60),
+        ..cap(1)
+    });
+    for number in 1..=3 {
+        scene.join(number);
+    }
+    scene.run();
+    for _ in 0..4 {
+        scene.pass(20);
+        scene.state(3);
+    }
+    assert_eq!(scene.state(2).state, State::Expired);
+    assert_eq!(scene.state(3).position, Some(1), "it moved up");
+}
+
+#[test]
+fn a_copy_of_the_line_follows_the_owners_or_asks_for_a_snapshot() {
+    let mut scene = Scene::new(cap(3));
+    let mut copy = line::Line::from(scene.queue.line().snapshot());
+    for number in 1..=2_000 {
+        scene.join(number);
+    }
+    for number in (500..1_500).step_by(3) {
+        scene.ask(Command::Leave { user: user(number) }).unwrap();
+    }
+    scene.run();
+    let delta = scene.queue.take_delta().unwrap();
+    copy.follow(&delta).unwrap();
+    for number in 1..=2_000 {
+        let number = TicketNumber(number);
+        assert_eq!(copy.position(number), scene.queue.line().position(number));
+        assert_eq!(copy.behind(number), scene.queue.line().behind(number));
+    }
+    assert_eq!(scene.state(1_401).position, Some(1_401 - 3 - 301));
+    assert!(copy.follow(&delta).is_err(), "it has been applied");
+    assert_eq!(copy, line::Line::from(scene.queue.line().snapshot()));
 }

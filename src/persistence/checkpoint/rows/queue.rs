@@ -73,6 +73,7 @@ impl Checkpointed for Queue {
                 number,
                 end,
                 at,
+                ..
             } => into.push(
                 Told::Ended {
                     user,
