@@ -7,10 +7,12 @@
 //! * `upkeep`: what is done again and again while it runs.
 //! * `lookup`: what handlers ask for by id.
 //! * `queues`: the waiting rooms, wherever they are.
+//! * `queue_follow`: keeps up with those of other nodes.
 
 mod follow;
 mod lookup;
 mod program;
+mod queue_follow;
 mod queues;
 mod resume;
 mod start;
@@ -38,6 +40,7 @@ use crate::domain::roles::Roles;
 use crate::http::accounts::{Accounts, AccountsOptions};
 use crate::http::error::Answer;
 use crate::http::live::LiveMaps;
+use crate::http::queue::feed::QueueFeeds;
 use crate::http::rates::Rates;
 use crate::http::sockets::Places;
 use crate::http::tickets::TicketSigner;
@@ -52,9 +55,6 @@ const FLUSH_MAX: Duration = Duration::from_secs(15);
 
 /// How far the clock may be off that of the database.
 const UNCERTAINTY_MAX: Duration = Duration::from_millis(50);
-
-/// How many live sockets there may be: a process here may open 20,000 files.
-const SOCKETS_MAX: usize = 15_000;
 
 /// Why the server did not start. Each is one line.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,8 @@ pub struct App {
     pub live: LiveMaps,
     /// The draws of waiting rooms.
     pub draws: Draws,
+    /// Live positions in waiting rooms.
+    pub queue_feeds: QueueFeeds,
     /// How many sockets there may be.
     pub sockets: Places,
     /// Told true when the server is to end.
@@ -174,6 +176,7 @@ impl App {
         let accounts = Accounts::open(store.clone(), keys.clone(), clock.clone(), &options).await?;
         let app = Arc::new(Self {
             rates: Rates::new(&config.rates),
+            sockets: Places::new(&config.http),
             config,
             clock,
             keys,
@@ -184,7 +187,7 @@ impl App {
             tickets,
             live: LiveMaps::default(),
             draws: Draws::default(),
-            sockets: Places::new(SOCKETS_MAX),
+            queue_feeds: QueueFeeds::default(),
             shutdown: watch::Sender::new(false),
             orders: Outcomes::of_orders(),
             holds: Outcomes::of_holds(),

@@ -59,6 +59,8 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("http.request_timeout_seconds", from_to(1, 3_600)),
     ("http.body_timeout_seconds", from_to(1, 3_600)),
     ("http.connections_max", from_to(1, 1_000_000)),
+    ("http.sockets_max", from_to(1, 1_000_000)),
+    ("http.sockets_per_user_max", from_to(1, 10_000)),
     (
         "ops.listen",
         Rule::Text {

@@ -20,6 +20,8 @@ pub struct Http {
     pub request_timeout_seconds: u32,
     pub body_timeout_seconds: u32,
     pub connections_max: u32,
+    pub sockets_max: u32,
+    pub sockets_per_user_max: u32,
 }
 
 impl Http {

@@ -14,7 +14,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-pub use self::queue::{QueueMetrics, eta_error};
+pub use self::queue::{QueueMetrics, SocketMetrics, eta_error};
 use crate::config::{Log, LogFormat};
 use crate::domain::time::Timestamp;
 
@@ -76,6 +76,10 @@ pub const QUEUE_ADMITTED: &str = "onsale_queue_admitted";
 pub const QUEUE_LEFT: &str = "onsale_queue_left";
 /// People whose time ran out since their queue was loaded, by `queue`.
 pub const QUEUE_EXPIRED: &str = "onsale_queue_expired";
+/// Live sockets of a waiting room on this node.
+pub const QUEUE_SOCKETS: &str = "onsale_queue_sockets";
+/// Frames that were skipped for sockets that were too slow for them.
+pub const QUEUE_FRAMES_DROPPED: &str = "onsale_queue_frames_dropped";
 /// People who enter a second, as measured, by `queue`.
 pub const QUEUE_ADMISSIONS_PER_SECOND: &str = "onsale_queue_admissions_per_second";
 /// By how much entries came at another time than was told on joining, by
@@ -234,6 +238,11 @@ fn describe() {
     describe_counter!(ORDERS_TOTAL, "Attempts to order");
     describe_gauge!(QUEUE_WAITING, "People who wait");
     describe_gauge!(QUEUE_ACTIVE, "People inside");
+    describe_gauge!(QUEUE_SOCKETS, "Live sockets of waiting rooms on this node");
+    describe_gauge!(
+        QUEUE_FRAMES_DROPPED,
+        "Frames skipped for slow sockets since the first one came"
+    );
     describe_gauge!(QUEUE_ADMITTED, "People who ever got a pass");
     describe_gauge!(QUEUE_LEFT, "People who left since their queue was loaded");
     describe_gauge!(

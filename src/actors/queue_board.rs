@@ -5,6 +5,8 @@
 //! On a node that doesn't own the queue it has a copy of the passes that are
 //! over, which knows its age.
 
+pub mod copy;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -162,7 +164,8 @@ impl QueueBoard {
 
     /// Tells followers all that has happened since it was last told.
     pub fn tell(&self, queue: &mut Queue, now: Timestamp) {
-        self.stirred.store(false, Ordering::Relaxed);
+        // What becomes durable later is told then.
+        self.stirred.store(queue.is_settling(), Ordering::Relaxed);
         let Some(before) = self.told.borrow().clone() else {
             return;
         };

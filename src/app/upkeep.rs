@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::domain::time::Millis;
-use crate::telemetry::{self, QueueMetrics, SeatMetrics};
+use crate::telemetry::{self, QueueMetrics, SeatMetrics, SocketMetrics};
 
 /// How often the node notes that it lives, and looks at the system's clock.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ impl App {
 async fn heartbeat(app: Weak<App>) {
     let seats = SeatMetrics::new();
     let mut queues = QueueMetrics::new();
+    let mut sockets = SocketMetrics::default();
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         let Some(app) = app.upgrade() else { return };
@@ -48,6 +49,7 @@ async fn heartbeat(app: Weak<App>) {
         seats.sold.set(counts.sold);
         seats.blocked.set(counts.blocked);
         queues.show(&app.node.queue_boards.summaries());
+        sockets.show(&app.queue_feeds.figures());
         telemetry::dirty_bytes(app.node.lanes.dirty_bytes());
         app.node.observe();
         match app.store.backlog().await {

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 
 use super::error::{Code, Problem};
-use super::tokens::Identity;
+use super::tokens::{Identity, Lasting};
 use crate::app::App;
 use crate::domain::roles::Role;
 
@@ -40,6 +40,8 @@ pub struct Admin(pub Identity);
 pub struct SocketCaller {
     /// The user, or nobody where no token was sent.
     pub identity: Option<Identity>,
+    /// To look later whether the token is still good.
+    pub token: Option<Lasting>,
     /// The subprotocol to accept, if one was offered that has to do with the
     /// token: a browser fails a connection that accepts none of its offers.
     pub protocol: Option<String>,
@@ -71,10 +73,15 @@ fn nobody() -> Problem {
 
 /// The caller by the `Authorization` header; `None` without one.
 fn caller(parts: &Parts, app: &App) -> Result<Option<Identity>, Problem> {
+    let token = token_in_header(parts)?;
+    token.map(|token| identify(app, token)).transpose()
+}
+
+fn token_in_header(parts: &Parts) -> Result<Option<&str>, Problem> {
     match parts.headers.get(header::AUTHORIZATION) {
         None => Ok(None),
         Some(value) => match value.to_str().ok().and_then(bearer) {
-            Some(token) => identify(app, token).map(Some),
+            Some(token) => Ok(Some(token)),
             None => Err(nobody()),
         },
     }
@@ -135,14 +142,16 @@ fn at_once<T>(value: T) -> Ready<T> {
 fn socket_caller(parts: &Parts, app: &App) -> Result<SocketCaller, Problem> {
     let offered = token_in_protocols(&parts.headers);
     let protocol = offered.as_ref().map(|offer| offer.accept.to_owned());
-    let identity = match caller(parts, app)? {
-        Some(identity) => Some(identity),
-        None => token_in_query(parts.uri.query())
-            .or(offered.map(|offer| offer.token))
-            .map(|token| identify(app, token))
-            .transpose()?,
-    };
-    Ok(SocketCaller { identity, protocol })
+    let token = token_in_header(parts)?
+        .or_else(|| token_in_query(parts.uri.query()))
+        .or(offered.map(|offer| offer.token));
+    let identity = token.map(|token| identify(app, token)).transpose()?;
+    Ok(SocketCaller {
+        identity,
+        // It has just been found good.
+        token: token.and_then(|token| app.accounts.lasting(token).ok()),
+        protocol,
+    })
 }
 
 /// Tokens need no percent-encoding, so the query is not decoded.

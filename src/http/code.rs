@@ -90,6 +90,8 @@ codes! {
         "A request with this key has not ended yet. Send it again a little later with the same key: you will get its answer.";
     RateLimited "rate-limited" TOO_MANY_REQUESTS "Too many requests"
         "You have asked more often than is allowed. Wait as long as `Retry-After` says; the `RateLimit` headers describe the limit.";
+    TooManySockets "too-many-sockets" TOO_MANY_REQUESTS "Too many sockets"
+        "You have as many live sockets open as one user may have. All of them show the same place: close one, e.g. a tab of the browser, or use one of those.";
     Overloaded "overloaded" SERVICE_UNAVAILABLE "The server is busy"
         "More requests are under way than can be served in time, so that this one was refused before any work was done. Send it again after `Retry-After`.";
     StoreUnavailable "store-unavailable" SERVICE_UNAVAILABLE "The store is not available"

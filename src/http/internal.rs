@@ -25,10 +25,12 @@ use uuid::Uuid;
 
 use crate::actors::host::Hosted;
 use crate::actors::queue_board::Known;
+use crate::actors::queue_board::copy::Followed;
 use crate::actors::route::{Ask, Elsewhere, MAC_HEADER, signed};
 use crate::actors::{AskError, Handle, Outcome};
 use crate::app::App;
 use crate::domain::ids::{EntityKind, HoldId, PerformanceId, TimetableId, UserId, shard_of};
+use crate::http::error::Problem;
 use crate::keys::Purpose;
 
 /// The longest body: a hold of 100,000 seats by name fits.
@@ -72,6 +74,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/internal/seats", post(seats))
         .route("/internal/counts", post(counts))
         .route("/internal/passes", post(passes))
+        .route("/internal/told", post(told))
         .route("/internal/look", post(look))
         .with_state(Arc::new(internal))
 }
@@ -149,6 +152,29 @@ async fn passes(
     }
     match app.load_queue_board(id).await {
         Ok(board) => answer(StatusCode::OK, &board.copy_since(known)),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+/// What is told of a queue of ours, once there is something new for the asker;
+/// 421 if it isn't ours.
+async fn told(
+    State(internal): State<Arc<Internal>>,
+    Signed((id, known)): Signed<(PerformanceId, Option<Followed>)>,
+) -> Response {
+    let app = &internal.app;
+    let told = if app.node.queues.is_here(id.0) {
+        app.told_of_queue(id, known).await
+    } else {
+        Err(Problem::store_unavailable())
+    };
+    // It may have left while that was waited for.
+    if !app.node.queues.is_here(id.0) {
+        let elsewhere = Elsewhere::told_by(&app.node.ownership, shard_of(id.0));
+        return answer(StatusCode::MISDIRECTED_REQUEST, &elsewhere);
+    }
+    match told {
+        Ok(copy) => answer(StatusCode::OK, &copy),
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }

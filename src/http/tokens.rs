@@ -60,6 +60,10 @@ pub enum TokenRefusal {
     Revoked,
 }
 
+/// A token that was good once, to be looked at again without its text.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting(Verified);
+
 /// What a token is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Grant {
@@ -84,7 +88,7 @@ struct Claims {
 }
 
 /// What a verified token says.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Verified {
     grant: Grant,
     expires_at: Timestamp,
@@ -183,6 +187,24 @@ impl AccessTokens {
         }
         self.cache.keep(token, verified, generation);
         Ok(verified.grant.identity)
+    }
+
+    /// What is needed to ask again later whether `token` is good.
+    ///
+    /// # Errors
+    /// If this server didn't sign it.
+    pub fn lasting(&self, token: &str) -> Result<Lasting, TokenRefusal> {
+        if token.len() > TOKEN_LEN_MAX {
+            return Err(TokenRefusal::Invalid);
+        }
+        self.verify(token).map(Lasting)
+    }
+
+    /// Whether the token still identifies somebody at `now`.
+    #[must_use]
+    pub fn still_identifies(&self, token: &Lasting, now: Timestamp) -> bool {
+        let Lasting(verified) = token;
+        now < verified.expires_at && !self.revocations.covers(&verified.grant)
     }
 
     /// From now on no token of `user` is taken that was granted before

@@ -6,7 +6,7 @@ use metrics::{Gauge, gauge, histogram};
 
 use super::{
     QUEUE_ACTIVE, QUEUE_ADMISSIONS_PER_SECOND, QUEUE_ADMITTED, QUEUE_ETA_ERROR_SECONDS,
-    QUEUE_EXPIRED, QUEUE_LEFT, QUEUE_WAITING, recorder,
+    QUEUE_EXPIRED, QUEUE_FRAMES_DROPPED, QUEUE_LEFT, QUEUE_SOCKETS, QUEUE_WAITING, recorder,
 };
 use crate::domain::ids::PerformanceId;
 use crate::domain::queue::Summary;
@@ -136,6 +136,49 @@ impl Default for QueueMetrics {
     }
 }
 
+/// The live sockets of waiting rooms on this node.
+#[derive(Debug, Default)]
+pub struct SocketMetrics {
+    named: HashMap<PerformanceId, (Gauge, Gauge)>,
+}
+
+impl SocketMetrics {
+    /// So many sockets has each queue, and so many frames were skipped for
+    /// them; those of queues that came late are told together.
+    #[allow(clippy::cast_precision_loss, reason = "metrics")]
+    pub fn show(&mut self, feeds: &[(PerformanceId, usize, u64)]) {
+        for (sockets, _) in self.named.values() {
+            sockets.set(0.0);
+        }
+        let mut others = (0.0, 0.0);
+        for (id, sockets, dropped) in feeds {
+            let (sockets, dropped) = (*sockets as f64, *dropped as f64);
+            if !self.named.contains_key(id) && self.named.len() < NAMED_MAX {
+                self.named.insert(*id, socket_gauges(&id.to_string()));
+            }
+            match self.named.get(id) {
+                Some(gauges) => {
+                    gauges.0.set(sockets);
+                    gauges.1.set(dropped);
+                }
+                None => others = (others.0 + sockets, others.1 + dropped),
+            }
+        }
+        let gauges = socket_gauges(OTHERS);
+        gauges.0.set(others.0);
+        gauges.1.set(others.1);
+    }
+}
+
+fn socket_gauges(queue: &str) -> (Gauge, Gauge) {
+    recorder();
+    let queue = || queue.to_owned();
+    (
+        gauge!(QUEUE_SOCKETS, "queue" => queue()),
+        gauge!(QUEUE_FRAMES_DROPPED, "queue" => queue()),
+    )
+}
+
 /// Somebody entered so many seconds later than was foretold, or earlier.
 pub fn eta_error(seconds: f64) {
     recorder();
@@ -163,6 +206,25 @@ mod tests {
             left: 0,
             expired: 0,
         }
+    }
+
+    #[test]
+    fn sockets_are_told_by_queue_and_those_of_late_queues_together() {
+        let mut metrics = SocketMetrics::default();
+        let many = (0..NAMED_MAX + 2).map(|_| PerformanceId(uuid::Uuid::now_v7()));
+        let many: Vec<_> = many.map(|id| (id, 3, 1)).collect();
+        metrics.show(&many);
+        let text = render();
+        assert!(
+            text.contains("onsale_queue_sockets{queue=\"others\"} 6"),
+            "{text}"
+        );
+        let first = many[0].0;
+        assert!(text.contains(&format!(
+            "onsale_queue_frames_dropped{{queue=\"{first}\"}} 1"
+        )));
+        metrics.show(&[]);
+        assert!(render().contains(&format!("onsale_queue_sockets{{queue=\"{first}\"}} 0")));
     }
 
     #[test]

@@ -19,6 +19,9 @@ mod common;
 mod database;
 mod proxy;
 mod queue;
+mod queue_live;
+#[path = "../common/socket.rs"]
+mod socket;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

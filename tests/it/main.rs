@@ -28,9 +28,12 @@ mod orders;
 mod overload;
 mod program;
 mod queue;
+mod queue_live;
 mod queue_pass;
 mod seats;
 mod seats_live;
+#[path = "../common/socket.rs"]
+mod socket;
 mod storm;
 mod tickets;
 mod upkeep;

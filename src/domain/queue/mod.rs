@@ -45,7 +45,7 @@ pub use command::{
 pub use line::{LineDelta, LineSnapshot, TicketNumber};
 pub use places::ENDED_FOR;
 pub use plan::QueuePlan;
-pub use standing::EtaSample;
+pub use standing::{EtaSample, foretell};
 
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{QueueTicketId, Seq, UserId};
@@ -237,6 +237,13 @@ impl Queue {
     /// How well entries were foretold, since this was last called; a sample.
     pub fn take_eta_samples(&mut self) -> Vec<EtaSample> {
         std::mem::take(&mut self.eta_samples)
+    }
+
+    /// Whether there are changes that are shown only once they are in the
+    /// database: of the line, or of passes.
+    #[must_use]
+    pub fn is_settling(&self) -> bool {
+        !self.departing.is_empty() || !self.renewing.is_empty()
     }
 
     /// Passes that are over before their time.

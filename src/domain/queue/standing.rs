@@ -34,6 +34,15 @@ impl EtaSample {
     }
 }
 
+/// How long who is at `position` waits, in seconds, where `per_second` enter
+/// from the opening on, which is in `opens_in` seconds; `None` if nobody enters.
+#[must_use]
+pub fn foretell(opens_in: f64, position: u32, per_second: f64) -> Option<u32> {
+    let wait = opens_in + f64::from(position) / per_second;
+    // Saturates: an endless wait is the longest that can be told.
+    wait.is_finite().then_some(wait.ceil() as u32)
+}
+
 impl Queue {
     pub(super) fn seats_left(&self) -> SeatsLeft {
         self.seats.unwrap_or(SeatsLeft {
@@ -103,12 +112,7 @@ impl Queue {
         let opens_in = self.plan.opens_at.since(now).0.max(0) as f64 / 1000.0;
         match self.phase_at(now) {
             Phase::SoldOut | Phase::Closed => None,
-            Phase::PreQueue | Phase::Open => {
-                let rate = self.per_second(now);
-                let wait = opens_in + f64::from(position) / rate;
-                // Saturates: an endless wait is the longest that can be told.
-                wait.is_finite().then_some(wait.ceil() as u32)
-            }
+            Phase::PreQueue | Phase::Open => foretell(opens_in, position, self.per_second(now)),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::domain::roles::Roles;
 use crate::domain::time::{Millis, Timestamp};
 use crate::http::failed_sign_ins::{FailedSignIns, TooManyFailures};
 use crate::http::password::{PasswordError, PasswordPool};
-use crate::http::tokens::{AccessTokens, Grant, Identity, TokenRefusal};
+use crate::http::tokens::{AccessTokens, Grant, Identity, Lasting, TokenRefusal};
 use crate::keys::Keys;
 use crate::persistence::constraints::EMAIL_IS_UNIQUE;
 use crate::persistence::store::accounts::{NewUser, StoredUser};
@@ -173,6 +173,20 @@ impl Accounts {
     /// If nobody.
     pub fn identify(&self, token: &str) -> Result<Identity, TokenRefusal> {
         self.tokens.identify(token, self.clock.now())
+    }
+
+    /// What is needed to ask again later whether an access token is good.
+    ///
+    /// # Errors
+    /// If this server didn't sign it.
+    pub fn lasting(&self, token: &str) -> Result<Lasting, TokenRefusal> {
+        self.tokens.lasting(token)
+    }
+
+    /// Whether the token still identifies somebody.
+    #[must_use]
+    pub fn still_identifies(&self, token: &Lasting) -> bool {
+        self.tokens.still_identifies(token, self.clock.now())
     }
 
     /// An access token for a user outside of any stored session, e.g. for load

@@ -3,8 +3,10 @@
 
 mod draw;
 mod extend;
+pub mod feed;
 mod join;
 mod leave;
+mod live;
 mod state;
 pub mod summary;
 
@@ -20,7 +22,7 @@ use utoipa_axum::routes;
 use super::error::{Answer, Problem};
 use super::queue_tokens::{Pass, QueueTicket};
 use crate::app::App;
-use crate::domain::ids::{PerformanceId, UserId};
+use crate::domain::ids::{Epoch, PerformanceId, UserId};
 use crate::domain::queue::{Claim, SeatsLeft, Standing, State, TicketNumber};
 use crate::domain::time::Timestamp;
 
@@ -32,6 +34,11 @@ const QUEUE_TICKET: &str = "queue-ticket";
 const SEQ_BITS: u32 = 32;
 const EPOCH_MASK: u64 = (1 << 21) - 1;
 
+/// The `seq` of a version of the line.
+fn seq_of(epoch: Epoch, line_seq: u64) -> u64 {
+    ((u64::from(epoch.0) & EPOCH_MASK) << SEQ_BITS) | (line_seq & u64::from(u32::MAX))
+}
+
 /// The routes of the files below.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
@@ -39,6 +46,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(extend::extend))
         .routes(routes!(summary::summary))
         .routes(routes!(draw::draw))
+        .routes(routes!(live::live))
 }
 
 /// How a user stands in a waiting room.
@@ -114,8 +122,7 @@ impl QueueState {
         });
         Self {
             r#type: "state",
-            seq: ((u64::from(epoch.0) & EPOCH_MASK) << SEQ_BITS)
-                | (standing.line_seq & u64::from(u32::MAX)),
+            seq: seq_of(epoch, standing.line_seq),
             performance_id: id,
             state: standing.state,
             number: standing.number,
@@ -155,12 +162,27 @@ impl TicketShown {
     /// # Errors
     /// 422 if it was not signed by this server, or is of another user or queue.
     fn claim(&self, app: &App, id: PerformanceId, user: UserId) -> Answer<Option<Claim>> {
-        let Some(text) = &self.0 else {
-            return Ok(None);
-        };
-        QueueTicket::verify(text, &app.keys)
-            .filter(|ticket| ticket.performance == id && ticket.user == user)
-            .map(|ticket| Some(ticket.claim()))
-            .ok_or_else(|| Problem::invalid_field("Queue-Ticket", "not your ticket of this queue"))
+        claim_of(app, self.0.as_deref(), "Queue-Ticket", id, user)
     }
+}
+
+/// What a ticket, shown as `field`, claims for `user` in the queue of
+/// performance `id`.
+///
+/// # Errors
+/// 422 if it was not signed by this server, or is of another user or queue.
+fn claim_of(
+    app: &App,
+    shown: Option<&str>,
+    field: &'static str,
+    id: PerformanceId,
+    user: UserId,
+) -> Answer<Option<Claim>> {
+    let Some(text) = shown else {
+        return Ok(None);
+    };
+    QueueTicket::verify(text, &app.keys)
+        .filter(|ticket| ticket.performance == id && ticket.user == user)
+        .map(|ticket| Some(ticket.claim()))
+        .ok_or_else(|| Problem::invalid_field(field, "not your ticket of this queue"))
 }
