@@ -50,6 +50,9 @@ pub(crate) struct Arena {
     /// One price for all seats, instead of three grades.
     #[arg(long)]
     pub(crate) price: Option<i64>,
+    /// The waiting room before it: a policy as JSON.
+    #[arg(long, value_name = "JSON", value_parser = parse_json)]
+    pub(crate) queue: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -113,6 +116,10 @@ pub(crate) async fn open(
     Ok(ids.map(|timetable| timetable.timetable_id).collect())
 }
 
+fn parse_json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 fn section_count(seats: u32) -> u32 {
     seats.div_ceil(SECTION_SEATS)
 }
@@ -157,6 +164,7 @@ fn performance(venue_id: &str, arena: &Arena) -> Value {
         "opens_at": now.plus(Millis(-1_000)),
         "closes_at": in_days(CLOSES_DAYS),
         "limits": { "max_seats_per_user": arena.max_seats_per_user },
+        "queue": arena.queue,
         "timetables": timetables,
     })
 }
@@ -194,6 +202,7 @@ mod tests {
                 timetables: 2,
                 max_seats_per_user: 4,
                 price: None,
+                queue: None,
             };
             let performance = performance("venue", &arena);
             let grades = performance["grades"].as_array().unwrap();

@@ -51,6 +51,14 @@ impl Target {
             host: host.into(),
         })
     }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
 }
 
 /// What is sent.
@@ -62,6 +70,8 @@ pub(crate) struct Request<'a> {
     /// The access token.
     pub(crate) token: Option<&'a str>,
     pub(crate) idempotency_key: Option<&'a str>,
+    /// Of a waiting room.
+    pub(crate) queue_pass: Option<&'a str>,
     /// JSON.
     pub(crate) body: Option<&'a [u8]>,
 }
@@ -95,6 +105,13 @@ impl<'a> Request<'a> {
     pub(crate) fn by(self, token: &'a str) -> Self {
         Self {
             token: Some(token),
+            ..self
+        }
+    }
+
+    pub(crate) fn with_pass(self, pass: &'a str) -> Self {
+        Self {
+            queue_pass: Some(pass),
             ..self
         }
     }
@@ -215,6 +232,9 @@ impl Connection {
         }
         if let Some(key) = request.idempotency_key {
             write!(out, "idempotency-key: {key}\r\n")?;
+        }
+        if let Some(pass) = request.queue_pass {
+            write!(out, "queue-pass: {pass}\r\n")?;
         }
         match request.body {
             Some(body) => {

@@ -1,7 +1,7 @@
 //! Load for an Onsale server: simulated buyers who sell out a hall over HTTP.
 //!
 //! `prepare` makes accounts with money, `arena` something to sell, `run` the
-//! sale. `accounts` measures signing up and signing in, which the others leave
+//! sale; `queue` a crowd before a waiting room. `accounts` measures signing up and signing in, which the others leave
 //! out on purpose.
 
 #![allow(
@@ -17,6 +17,7 @@ mod client;
 mod fsync;
 mod pool;
 mod prepare;
+mod queue;
 mod random;
 mod report;
 mod run;
@@ -53,6 +54,8 @@ enum Command {
     Arena(arena::ArenaArgs),
     /// Sell. Exits 1 if anything failed or the audit has findings.
     Run(run::RunArgs),
+    /// Crowds before a waiting room.
+    Queue(queue::QueueArgs),
     /// Sign up and sign in.
     Accounts(accounts::AccountsArgs),
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
             Command::Prepare(args) => prepare::prepare(args).await.map(|()| true),
             Command::Arena(args) => arena::arena(args).await.map(|()| true),
             Command::Run(args) => run::run(args).await,
+            Command::Queue(args) => queue::queue(args).await,
             Command::Accounts(args) => accounts::accounts(args).await,
         }
     });

@@ -82,26 +82,7 @@ impl Report {
     /// Shows it.
     pub(crate) fn print(&self) {
         let summary = &self.summary;
-        println!("\n{:<28} {:>9}", "outcome", "buyers");
-        for (outcome, count) in &summary.outcomes {
-            println!("{outcome:<28} {count:>9}");
-        }
-        println!(
-            "\n{:<10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-            "step, ms", "count", "p50", "p90", "p99", "p99.9", "max"
-        );
-        for step in &summary.latencies {
-            println!(
-                "{:<10} {:>9} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2}",
-                format!("{:?}", step.step).to_lowercase(),
-                step.count,
-                step.p50_ms,
-                step.p90_ms,
-                step.p99_ms,
-                step.p999_ms,
-                step.max_ms
-            );
-        }
+        summary.print_tables();
         println!(
             "\n{} orders of {} seats in {:.2} s: {:.0} completed orders/s; {} tickets",
             summary.orders,
@@ -146,5 +127,31 @@ impl Report {
             Some(_) => println!("audit: could not run"),
         }
         println!("{}", if self.is_clean() { "passed" } else { "FAILED" });
+    }
+}
+
+impl Summary {
+    /// Shows how the buyers ended, and how long their steps took.
+    pub(crate) fn print_tables(&self) {
+        println!("\n{:<28} {:>9}", "outcome", "buyers");
+        for (outcome, count) in &self.outcomes {
+            println!("{outcome:<28} {count:>9}");
+        }
+        println!(
+            "\n{:<10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+            "step, ms", "count", "p50", "p90", "p99", "p99.9", "max"
+        );
+        for step in &self.latencies {
+            println!(
+                "{:<10} {:>9} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2}",
+                format!("{:?}", step.step).to_lowercase(),
+                step.count,
+                step.p50_ms,
+                step.p90_ms,
+                step.p99_ms,
+                step.p999_ms,
+                step.max_ms
+            );
+        }
     }
 }

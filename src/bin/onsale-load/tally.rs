@@ -58,6 +58,12 @@ impl Outcome {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
+    /// `POST /performances/{id}/queue`
+    Join,
+    /// `GET /performances/{id}/queue`
+    Poll,
+    /// `DELETE /performances/{id}/queue`
+    Leave,
     /// `GET /timetables/{id}/seats?since=`
     Map,
     /// `POST /timetables/{id}/holds`
