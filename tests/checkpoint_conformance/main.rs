@@ -10,6 +10,8 @@
     reason = "a test may panic, that is how it fails; and it measures real time"
 )]
 
+mod queues;
+
 use onsale::domain::ids::{
     Activation, EntityId, EntityKind, Epoch, SHARDS, Seq, ShardId, Stamp, shard_of,
 };
@@ -151,6 +153,7 @@ kept_by_all! {
     a_large_checkpoint_comes_back_whole;
     many_entities_in_one_write_have_an_outcome_each;
     a_server_that_forgot_the_scripts_learns_them_again;
+    a_queue_comes_back_with_all_that_the_database_lacks;
 }
 
 /// A replica takes over from its master: writes are refused or lost for a
@@ -253,6 +256,8 @@ async fn read(checkpoints: &Checkpoints, entity: EntityId) -> Option<Checkpoint>
 
 mod promises {
     use super::*;
+
+    pub(super) use crate::queues::a_queue_comes_back_with_all_that_the_database_lacks;
 
     pub(super) async fn what_was_written_is_read_with_the_version_of_each_row(place: Place) {
         let (c, e) = (&place.checkpoints, entity());
