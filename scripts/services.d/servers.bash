@@ -9,6 +9,7 @@ ports_of() {
     pgbouncer) echo $((base + 1)) ;;
     redis) echo $((base + 2)) ;;
     kafka) echo $((base + 3)) $((base + 4)) ;;
+    postgres-replica) echo $((base + 5)) ;;
     redis-cluster-*) echo $((base + 9 + ${1##*-})) $((base + 19 + ${1##*-})) ;;
   esac
 }
@@ -19,6 +20,7 @@ port_of() { ports_of "$1" | cut -d ' ' -f 1; }
 configure() {
   case $1 in
     postgres) configure_postgres ;;
+    postgres-replica) configure_postgres_replica ;;
     pgbouncer) configure_pgbouncer ;;
     redis) configure_redis redis ;;
     redis-cluster-*) configure_redis "$1" "cluster-enabled yes" "cluster-config-file nodes.conf" \
@@ -47,6 +49,17 @@ synchronous_commit = on
 full_page_writes = on
 log_min_duration_statement = 1000
 CONF
+}
+
+# A copy of `postgres` as it is now, which follows it from then on.
+configure_postgres_replica() {
+  if [ ! -e "$root/postgres-replica/data/PG_VERSION" ]; then
+    rm -rf "$root/postgres-replica/data"
+    PGPASSWORD=$pg_password "${servant[@]}" "$pg_bin/pg_basebackup" -D "$root/postgres-replica/data" \
+      -h 127.0.0.1 -p "$(port_of postgres)" -U onsale -c fast -R >"$root/postgres-replica/copy.log" 2>&1 ||
+      fail "postgres could not be copied: $(tail -n 5 "$root/postgres-replica/copy.log")"
+    echo "port = $(port_of postgres-replica)" >>"$root/postgres-replica/data/postgresql.auto.conf"
+  fi
 }
 
 configure_pgbouncer() {
@@ -130,7 +143,7 @@ CONF
 # Sets `command` to what runs a service in the foreground.
 command_of() {
   case $1 in
-    postgres) command=("$pg_bin/postgres" -D "$root/postgres/data") ;;
+    postgres*) command=("$pg_bin/postgres" -D "$root/$1/data") ;;
     pgbouncer) command=(pgbouncer "$root/pgbouncer/pgbouncer.ini") ;;
     redis*) command=(redis-server "$root/$1/redis.conf") ;;
     kafka) command=("${kafka_java[@]}" kafka.Kafka "$root/kafka/server.properties") ;;
@@ -140,7 +153,7 @@ command_of() {
 # Whether a service does what it is there for.
 answers() {
   case $1 in
-    postgres) query postgres "SELECT 1" ;;
+    postgres*) query "$1" "SELECT 1" ;;
     # Through the pooler, so this needs Postgres too.
     pgbouncer) query pgbouncer "SELECT 1" ;;
     redis*) [ "$(redis-cli -h 127.0.0.1 -p "$(port_of "$1")" ping 2>/dev/null)" = PONG ] ;;
@@ -201,4 +214,4 @@ cluster_is_whole() {
 }
 
 # The signal that ends a service in good order.
-stop_signal() { if [ "$1" = postgres ]; then echo INT; else echo TERM; fi; }
+stop_signal() { case $1 in postgres*) echo INT ;; *) echo TERM ;; esac }

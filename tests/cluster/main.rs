@@ -1,8 +1,8 @@
 //! Several real processes on one Postgres: each owns its share; what one
 //! leaves, in whichever way, another serves; and no seat is sold twice.
 //!
-//! Needs `ONSALE_STORE__URL` and `ONSALE_REDIS__URL`, as `scripts/services run`
-//! sets them.
+//! Needs `ONSALE_STORE__URL`, `ONSALE_REDIS__URL` and `ONSALE_KAFKA__BROKERS`, as
+//! `scripts/services run` sets them.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,6 +22,7 @@ mod queue;
 mod queue_live;
 #[path = "../common/socket.rs"]
 mod socket;
+mod tickets;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -53,8 +54,8 @@ struct Cluster {
     database: Database,
     folders: Vec<TempDir>,
     url: String,
-    /// When holds are acknowledged, and where checkpoints are.
-    durability: Vec<(&'static str, String)>,
+    /// When holds are acknowledged, where checkpoints are, what carries events.
+    extra: Vec<(&'static str, String)>,
 }
 
 impl Cluster {
@@ -65,7 +66,7 @@ impl Cluster {
             database,
             folders: Vec::new(),
             url,
-            durability: vec![("ONSALE_DURABILITY__HOLDS", "database".to_owned())],
+            extra: vec![("ONSALE_DURABILITY__HOLDS", "database".to_owned())],
         }
     }
 
@@ -75,13 +76,28 @@ impl Cluster {
             panic!("this test needs Redis at ONSALE_REDIS__URL: `scripts/services run cargo test`")
         });
         Self {
-            durability: vec![
+            extra: vec![
                 ("ONSALE_DURABILITY__HOLDS", "checkpoint".to_owned()),
                 ("ONSALE_REDIS__URL", redis),
                 ("ONSALE_REDIS__PREFIX", fresh_key().replace('-', "")),
             ],
             ..Self::create().await
         }
+    }
+
+    /// One whose events Kafka carries, in topics and a group of its own.
+    async fn with_kafka() -> Self {
+        let brokers = std::env::var("ONSALE_KAFKA__BROKERS").unwrap_or_else(|_| {
+            panic!(
+                "this test needs Kafka at ONSALE_KAFKA__BROKERS: `scripts/services run cargo test`"
+            )
+        });
+        let mut cluster = Self::create().await;
+        cluster.extra.extend([
+            ("ONSALE_KAFKA__BROKERS", brokers),
+            ("ONSALE_KAFKA__PREFIX", format!("test-{}.", fresh_key())),
+        ]);
+        cluster
     }
 
     fn settings(&mut self, name: &str) -> Settings {
@@ -92,7 +108,7 @@ impl Cluster {
             .env("ONSALE_AUTH__SECRET", SECRET)
             .env("ONSALE_RATES__HOLDS_PER_SECOND", "100000")
             .env("ONSALE_RATES__HOLDS_BURST", "100000");
-        for (name, value) in &self.durability {
+        for (name, value) in &self.extra {
             settings = settings.env(name, value);
         }
         self.folders.push(folder);

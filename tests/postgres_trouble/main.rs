@@ -1,6 +1,7 @@
 //! Postgres in trouble, and the server on it: frozen, crashed, cut off between
 //! COMMIT and its answer, killed in rounds, down for longer than a hold lasts,
-//! and with a row in it that is in the way.
+//! with a row in it that is in the way, with a replica that is behind, and set
+//! so that it would forget.
 //!
 //! The servers are this test's own, started by `scripts/services`; each test has
 //! fresh ones, and they run one after the other.
@@ -31,10 +32,14 @@ mod on_purpose;
 mod outage;
 mod poison;
 mod proxy;
+mod replica;
 #[cfg(feature = "sabotage")]
 mod taken_over;
+mod unfit;
 #[path = "../crash/world.rs"]
 mod world;
+
+use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -43,6 +48,9 @@ use world::World;
 
 /// On Postgres there has to be one; a test's is none.
 const SECRET: &str = "a secret of the tests that is long enough";
+
+/// Ten times what anything may take that is waited for.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// One test at a time: an outage of one must not be the load of another.
 static TURN: Mutex<()> = Mutex::const_new(());
