@@ -92,6 +92,18 @@ impl Queue {
         most.saturating_sub(inside)
     }
 
+    /// How many of those who stand first enter as soon as anybody does.
+    pub(super) fn room(&self, now: Timestamp) -> u32 {
+        let policy = &self.plan.policy;
+        let free = policy.free_admission.saturating_sub(self.cursor.0);
+        let by_window = policy.admit.map_or(u32::MAX, |admit| {
+            self.window.room(admit, now).saturating_add(free)
+        });
+        let entering = self.batch.as_ref().map_or(0, |batch| batch.places.len());
+        let entering = u32::try_from(entering).unwrap_or(u32::MAX);
+        self.free_slots().min(by_window).saturating_add(entering)
+    }
+
     /// Whether somebody could enter, but for the window.
     fn may_admit(&self) -> bool {
         self.batch.is_none()

@@ -112,7 +112,10 @@ impl Queue {
         let opens_in = self.plan.opens_at.since(now).0.max(0) as f64 / 1000.0;
         match self.phase_at(now) {
             Phase::SoldOut | Phase::Closed => None,
-            Phase::PreQueue | Phase::Open => foretell(opens_in, position, self.per_second(now)),
+            Phase::PreQueue | Phase::Open => match position.saturating_sub(self.room(now)) {
+                0 => foretell(opens_in, 0, f64::INFINITY),
+                ahead => foretell(opens_in, ahead, self.per_second(now)),
+            },
         }
     }
 

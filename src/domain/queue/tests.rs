@@ -501,3 +501,17 @@ fn a_copy_of_the_line_follows_the_owners_or_asks_for_a_snapshot() {
     assert!(copy.follow(&delta).is_err(), "it has been applied");
     assert_eq!(copy, line::Line::from(scene.queue.line().snapshot()));
 }
+
+#[test]
+fn who_enters_at_once_is_told_so_and_asks_again_soon() {
+    let mut scene = Scene::new(cap(2));
+    for number in 1..=3 {
+        scene.join(number);
+    }
+    let of = |scene: &Scene, position| scene.queue.wait_at(scene.now, position);
+    assert_eq!(of(&scene, 2), Some(0), "there is room for two");
+    let third = of(&scene, 3).unwrap();
+    assert!(third > 0);
+    scene.run();
+    assert!(of(&scene, 1).unwrap() > 0, "they are inside");
+}
