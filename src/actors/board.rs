@@ -23,6 +23,9 @@ pub use crate::domain::timetable::SeatCounts;
 /// whole map.
 pub const CHANGES_MAX: usize = 4_096;
 
+/// A copy that is older than this has its counts from elsewhere.
+const COUNTS_AGE_MAX: Duration = Duration::from_secs(1);
+
 /// The bits of a version that count within an epoch.
 const COUNTER_BITS: u32 = 32;
 
@@ -171,7 +174,13 @@ impl Board {
     /// What the store, or its owner, knows of a timetable that isn't loaded here.
     pub fn count(&self, counts: SeatCounts) {
         let mut state = self.state.lock();
-        if state.source == Source::Cold {
+        let is_out_of_date = match state.source {
+            Source::Cold => true,
+            Source::Here => false,
+            // Nobody has asked for the map for a while.
+            Source::Mirrored(at) => at.elapsed() >= COUNTS_AGE_MAX,
+        };
+        if is_out_of_date {
             state.counts = counts;
         }
     }
@@ -482,6 +491,28 @@ mod tests {
         let (fourth, _) = board.whole("e");
         assert!(first < second && second < third && third < fourth);
         assert!(fourth < 1 << 53);
+    }
+
+    #[test]
+    fn a_copy_that_nobody_asks_for_takes_its_counts_from_elsewhere_once_it_is_old() {
+        let (owner, other) = (
+            board(),
+            Board::cold(TimetableId(uuid::Uuid::nil()), SeatCounts::default()),
+        );
+        let sold = SeatCounts {
+            sold: 4,
+            ..SeatCounts::default()
+        };
+        let now = crate::clock::monotonic();
+        assert!(other.mirror(0, owner.copy_since(0), now));
+        other.count(sold);
+        assert_eq!(other.counts(), owner.counts());
+        let Some(long_ago) = now.checked_sub(2 * COUNTS_AGE_MAX) else {
+            return;
+        };
+        assert!(other.mirror(0, owner.copy_since(0), long_ago));
+        other.count(sold);
+        assert_eq!(other.counts(), sold);
     }
 
     #[test]
