@@ -109,6 +109,11 @@ impl TestServer {
     /// Stops and starts again on the same data.
     pub(crate) async fn restart(self) -> Self {
         let folder = self.stop().await;
+        Self::start_again(folder).await
+    }
+
+    /// Starts on the data that a server has left.
+    pub(crate) async fn start_again(folder: Arc<TempDir>) -> Self {
         Self::start_in(folder, |_| {}).await
     }
 

@@ -625,6 +625,67 @@ async fn a_restart_keeps_every_place_to_the_number_and_admits_nobody_twice() {
 }
 
 #[tokio::test]
+async fn tickets_bring_every_place_back_after_a_total_loss_of_the_queue() {
+    let server = TestServer::start().await;
+    let scene = behind(&server, json!({ "max_active": 1 })).await;
+    let ids: Vec<uuid::Uuid> = (0..4).map(|_| uuid::Uuid::now_v7()).collect();
+    let buyer_of = |server: &TestServer, id| {
+        let token = server.mint(id, &[onsale::domain::roles::Role::Customer]);
+        server.anyone().with_token(&token)
+    };
+    let pause = format!("{}/pause", admin_queue(&scene));
+    server.admin().post(&pause, &json!({})).ok(200).await;
+    let mut tickets = Vec::new();
+    for id in &ids {
+        let place = join(&buyer_of(&server, *id), &scene).await;
+        tickets.push(text(&place, "ticket").to_owned());
+    }
+    let folder = server.stop().await;
+    lose_queues(&folder.path().join("onsale.db")).await;
+    let server = TestServer::start_again(folder).await;
+    server.admin().post(&pause, &json!({})).ok(200).await;
+    // The last comes back first, and a newcomer before the first: it changes nothing.
+    let back = |at: usize| {
+        let buyer = buyer_of(&server, ids[at]);
+        let call = buyer.get(&queue(&scene));
+        call.header("queue-ticket", &tickets[at]).ok(200)
+    };
+    buyer_of(&server, ids[0])
+        .get(&queue(&scene))
+        .problem(404, "not-in-queue")
+        .await;
+    assert_eq!(back(3).await["number"], 4);
+    let newcomer = join(&server.buyer(), &scene).await;
+    assert!(number(&newcomer, "number") > 4, "{newcomer}");
+    assert_eq!(back(1).await["number"], 2);
+    assert_eq!(back(0).await["number"], 1);
+    assert_eq!(back(0).await["position"], 1);
+    let resume = format!("{}/resume", admin_queue(&scene));
+    server.admin().post(&resume, &json!({})).ok(200).await;
+    until(&buyer_of(&server, ids[0]), &scene, "admitted").await;
+    let second = state(&buyer_of(&server, ids[1]), &scene).await;
+    assert_eq!(second["state"], "waiting");
+    server.stop().await;
+}
+
+/// Has the store of a stopped server forget everything about waiting rooms.
+async fn lose_queues(file: &std::path::Path) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let rows = sqlx::sqlite::SqlitePool::connect_with(options)
+        .await
+        .unwrap();
+    for statement in [
+        "DELETE FROM queue",
+        "DELETE FROM queue_place",
+        "DELETE FROM entity WHERE kind = 'queue'",
+        "DELETE FROM journal WHERE kind = 'queue'",
+    ] {
+        sqlx::query(statement).execute(&rows).await.unwrap();
+    }
+    rows.close().await;
+}
+
+#[tokio::test]
 async fn a_repeated_join_under_a_key_has_the_same_answer() {
     let server = TestServer::shared().await;
     let scene = behind(server, json!({ "max_active": 1 })).await;

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
 
-use crate::harness::{Show, TestServer, assert_map_adds_up, list, number, text};
+use crate::harness::{Show, TestServer, assert_map_adds_up, eventually, list, number, text};
 
 /// A frame comes well before this.
 const FRAME_LIMIT: Duration = Duration::from_secs(5);
@@ -185,4 +185,41 @@ async fn what_a_client_sends_on_the_socket_harms_nobody() {
         .hold_seats(&scene.timetable, &["F1-A-1"])
         .await;
     assert_eq!(other.next().await["type"], "changes");
+}
+
+#[tokio::test]
+async fn behind_a_waiting_room_a_socket_needs_a_pass_and_ends_with_it() {
+    let server = TestServer::shared().await;
+    let show = Show::small().with("queue", json!({ "max_active": 10 }));
+    let scene = server.open(&show).await;
+    let buyer = server.buyer();
+    let path = live(&scene.timetable);
+    for path in [path.clone(), format!("{path}?queue_pass=forged")] {
+        let refused = Socket::open(server, &path, Some(buyer.token())).await;
+        let (status, problem) = refused.err().expect("no pass, no socket");
+        assert_eq!(status, 403);
+        assert!(text(&problem, "code").starts_with("queue-pass-"));
+    }
+    let queue = format!("/performances/{}/queue", scene.performance);
+    buyer.post(&queue, &json!({})).ok(201).await;
+    let pass = eventually("a pass", FRAME_LIMIT, || async {
+        let state = buyer.get(&queue).ok(200).await;
+        state["pass"].as_str().map(str::to_owned)
+    })
+    .await;
+    let path = format!("{path}?queue_pass={pass}");
+    let mut socket = Socket::open(server, &path, Some(buyer.token()))
+        .await
+        .unwrap();
+    assert_eq!(socket.next().await["type"], "snapshot");
+    buyer.delete(&queue).ok(204).await;
+    let closed = async {
+        loop {
+            if let Message::Close(Some(frame)) = socket.0.next().await.unwrap().unwrap() {
+                return u16::from(frame.code);
+            }
+        }
+    };
+    let code = tokio::time::timeout(FRAME_LIMIT, closed).await;
+    assert_eq!(code.expect("closed in time"), 4403);
 }
