@@ -168,7 +168,6 @@ impl App {
             node: node.name.to_string(),
             owned: owned_shards(&node),
             wake: outbox,
-            // No performance has a waiting room yet.
             tell_queue: queues::teller(&node),
         };
         let bus = Bus::start(&config.kafka, bus)?;
