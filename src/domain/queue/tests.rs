@@ -1,6 +1,7 @@
 //! The promises of the waiting room, one by one. `model` checks I8 at random.
 
 mod model;
+mod presets;
 
 use uuid::Uuid;
 
@@ -215,27 +216,6 @@ fn a_restart_in_the_middle_of_an_admission_admits_nobody_twice_and_skips_nobody(
         scene.state(1).pass_expires_at,
         Some(scene.now.plus(Millis::from_secs(600)))
     );
-}
-
-#[test]
-fn the_amusement_park_lets_1000_in_at_once_and_then_3000_every_10_seconds() {
-    let mut scene = Scene::new(Preset::AmusementPark.policy());
-    scene.now = Timestamp(OPENS.0 - 1);
-    for number in 1..=12_000 {
-        scene.join(number);
-    }
-    scene.now = OPENS;
-    scene.run();
-    let active = |scene: &Scene| scene.queue.places.counts().active;
-    assert_eq!(active(&scene), 4_000, "1,000 free and the first window");
-    scene.pass(9);
-    assert_eq!(active(&scene), 4_000);
-    scene.pass(1);
-    assert_eq!(active(&scene), 7_000);
-    scene.pass(10);
-    assert_eq!(active(&scene), 10_000);
-    scene.pass(580);
-    assert_eq!(active(&scene), 8_000, "the first 4,000 passes are over");
 }
 
 fn lottery() -> Scene {
