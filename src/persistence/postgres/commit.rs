@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -57,9 +58,23 @@ impl PostgresStore {
         &self,
         contributions: Arc<Vec<Contribution>>,
     ) -> Result<Vec<Verdict>, StoreError> {
-        self.transaction(move |c| Box::pin(async move { write(c, &contributions).await }))
-            .await
+        let rows = contributions.iter().map(Contribution::rows).sum();
+        self.transaction_of(extra_time(rows), move |c| {
+            Box::pin(async move { write(c, &contributions).await })
+        })
+        .await
     }
+}
+
+/// What a batch of so many rows gets beyond the limits of a small one. An
+/// entity's rows can't be parted: after an outage a waiting room may have hundreds
+/// of thousands, which must not be tried in vain for ever.
+fn extra_time(rows: usize) -> Duration {
+    const ROWS_IN_TIME: usize = 10_000;
+    const A_ROW: Duration = Duration::from_micros(100);
+    const EXTRA_MAX: Duration = Duration::from_secs(60);
+    let more = u32::try_from(rows.saturating_sub(ROWS_IN_TIME)).unwrap_or(u32::MAX);
+    A_ROW.saturating_mul(more).min(EXTRA_MAX)
 }
 
 async fn write(c: &mut Link, contributions: &[Contribution]) -> Result<Vec<Verdict>, StoreError> {

@@ -74,6 +74,9 @@ const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(2);
 /// that a slow statement ends there, definitely.
 const WRITE_MAX: Duration = Duration::from_secs(4);
 
+/// The server's limit of a statement in it, as in [`BEGIN_WRITE`].
+const STATEMENT_MAX: Duration = Duration::from_secs(3);
+
 /// What it begins with. `idle_in_transaction…`: an owner that freezes inside a
 /// batch must not block its taker for longer. `enable_…`: rows are found, and so
 /// locked, in the order of the arrays; and a plan that was made while a table
@@ -222,11 +225,32 @@ impl PostgresStore {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Link) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
-        let begin = match self.begin_named.get() {
+        self.transaction_of(Duration::ZERO, work).await
+    }
+
+    /// The same with so much more time for each statement and the whole.
+    ///
+    /// # Errors
+    /// Those of [`PostgresStore::transaction`].
+    pub(crate) async fn transaction_of<T, F>(
+        &self,
+        extra: Duration,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Link) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        let mut begin = match self.begin_named.get() {
             Some(named) => Cow::Owned(named.clone()),
             None => Cow::Borrowed(BEGIN_WRITE),
         };
-        run(&self.writers, self.pooled, Some(begin), WRITE_MAX, work).await
+        if !extra.is_zero() {
+            let statement = (STATEMENT_MAX + extra).as_millis();
+            begin = format!("{begin}; SET LOCAL statement_timeout = '{statement}ms'").into();
+        }
+        let limit = WRITE_MAX + extra;
+        run(&self.writers, self.pooled, Some(begin), limit, work).await
     }
 
     /// Runs `work`, which reads what is committed: each of its statements for
