@@ -1,4 +1,4 @@
-//! How fast the rules of a sale are, on one core, without IO.
+//! How fast the rules of a sale and of its waiting room are, on one core, without IO.
 //!
 //! `cargo bench --bench domain`; run it while nothing else builds or runs.
 
@@ -9,7 +9,9 @@
 )]
 
 mod best_available;
+mod crowd;
 mod decide;
+mod queue;
 mod scene;
 
 /// The server's.
@@ -19,4 +21,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     decide::bench();
     best_available::bench();
+    queue::bench();
 }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints figures")]
 
+mod crowd;
 mod scene;
 
 use std::hint::black_box;
@@ -29,8 +30,12 @@ const TIMETABLE_MAX: f64 = 8.0 * 1024.0 * 1024.0;
 const ACCOUNTS: u64 = 1_000;
 /// What an active one may take.
 const ACCOUNT_MAX: f64 = 1024.0;
+/// So many people wait.
+const WAITERS: u32 = 1_000_000;
+/// What each may take.
+const WAITER_MAX: f64 = 120.0;
 
-/// A sold-out timetable, and the account of somebody who has bought.
+/// A sold-out timetable, the account of somebody who has bought, a waiting room.
 fn main() {
     let _profiler = dhat::Profiler::builder().testing().build();
     println!("memory (bytes asked for)");
@@ -51,7 +56,17 @@ fn main() {
         "  an account with two orders behind it: {bytes:.0} bytes = {:.2} of what it may be",
         bytes / ACCOUNT_MAX
     );
-    black_box((timetable, accounts));
+    let before = allocated_bytes();
+    let mut queue = crowd::waiting_room(WAITERS);
+    crowd::joined(&mut queue, WAITERS, 1_000);
+    // As the actor does for its followers.
+    black_box((queue.take_delta(), queue.take_news()));
+    let bytes = (allocated_bytes() - before) / f64::from(WAITERS);
+    println!(
+        "  one of {WAITERS} in a waiting room: {bytes:.0} bytes = {:.2} of what it may be",
+        bytes / WAITER_MAX
+    );
+    black_box((timetable, accounts, queue));
 }
 
 /// All seats sold, two to four an order: each buyer holds, opens, and buys.
