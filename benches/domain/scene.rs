@@ -51,8 +51,12 @@ impl Xorshift {
         self.0
     }
 
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
+        (self.next() % u64::from(end)) as u32
+    }
+
     pub(crate) fn seat(&mut self) -> SeatIndex {
-        SeatIndex((self.next() % u64::from(SEATS)) as u32)
+        SeatIndex(self.below(SEATS))
     }
 }
 

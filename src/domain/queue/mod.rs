@@ -3,7 +3,7 @@
 //!
 //! * [`command`]: what it can be asked, what can happen, what it answers.
 //! * [`plan`], [`policy`]: what it decides by.
-//! * [`line`]: positions; every node keeps a copy.
+//! * [`mod@line`]: positions; every node keeps a copy.
 //! * `places`, `numbers`: everybody's place, by user and by number.
 //! * `join`: who gets a place, and who gets it back.
 //! * `passes`: how passes are renewed and end.

@@ -1,6 +1,6 @@
 //! What the rows of a checkpoint say, by kind of entity.
 //!
-//! Of a timetable: one row a hold. Of a queue ([`queue`]): one for each place
+//! Of a timetable: one row a hold. Of a queue (`queue`): one for each place
 //! that was taken or given up, until the database has it.
 
 mod queue;
