@@ -45,6 +45,24 @@ impl Database {
         database
     }
 
+    /// Makes another with all that is in this one, to which nobody may be
+    /// connected.
+    pub(crate) async fn copy(&self) -> Self {
+        let name = format!("test_{}", uuid::Uuid::new_v4().simple());
+        let mut connection = PgConnection::connect_with(&self.server)
+            .await
+            .expect("Postgres answers");
+        let copy = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        sqlx::query(AssertSqlSafe(copy))
+            .execute(&mut connection)
+            .await
+            .expect("a copy");
+        Self {
+            name,
+            server: self.server.clone(),
+        }
+    }
+
     /// How to connect to it.
     pub(crate) fn options(&self) -> PgConnectOptions {
         self.server.clone().database(&self.name)

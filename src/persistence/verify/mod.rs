@@ -118,6 +118,3 @@ async fn read_all(
     queues::audit(snapshot, book, progress).await?;
     tables::audit(snapshot, book).await
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,38 @@
-//! Stores that real machines and the real commit have made.
+//! The audit of stores that real machines and the real commit have made: SQLite
+//! and Postgres, clean ones and those that were tampered with.
+//!
+//! Postgres is the one of `ONSALE_STORE__URL`, as `scripts/services run` sets it;
+//! `cargo test --test audit sqlite` does without.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic: that is how it fails"
+)]
+
+/// Makes two tests of each function, one a store.
+macro_rules! on_both_stores {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::Place;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                super::$name(Place::Sqlite).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                super::$name(Place::Postgres).await;
+            }
+        }
+    )+};
+}
 
 mod clean;
+#[path = "../common/database.rs"]
+mod database;
+mod place;
 mod queues;
 mod tampered;
 
@@ -9,25 +41,26 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Report, Snapshot, audit};
-use crate::config;
-use crate::domain::account::{self, Account, Claimant, KeyClaim, KeyHash};
-use crate::domain::decision::{Machine, step};
-use crate::domain::ids::{
+use database::Database;
+use onsale::domain::account::{self, Account, Claimant, KeyClaim, KeyHash};
+use onsale::domain::decision::{Machine, step};
+use onsale::domain::ids::{
     Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, PerformanceId, Seq, Stamp,
     TimetableId, UserId, with_shard,
 };
-use crate::domain::layout::{Layout, SectionShape, SectionSpec};
-use crate::domain::money::{Currency, Money};
-use crate::domain::plan::{Grade, GradeIndex, Limits, Plan};
-use crate::domain::queue::Queue;
-use crate::domain::seat::SeatIndex;
-use crate::domain::time::{Millis, Timestamp};
-use crate::domain::timetable::{self, Choice, Timetable};
-use crate::persistence::batch::{Contribution, Persisted};
-use crate::persistence::sqlite::SqliteStore;
-use crate::persistence::store::commit::Verdict;
-use crate::persistence::store::outbox::{Asked, Came, NewTicket};
+use onsale::domain::layout::{Layout, SectionShape, SectionSpec};
+use onsale::domain::money::{Currency, Money};
+use onsale::domain::plan::{Grade, GradeIndex, Limits, Plan};
+use onsale::domain::queue::Queue;
+use onsale::domain::seat::SeatIndex;
+use onsale::domain::time::{Millis, Timestamp};
+use onsale::domain::timetable::{self, Choice, Timetable};
+use onsale::persistence::Store;
+use onsale::persistence::batch::{Contribution, Persisted};
+use onsale::persistence::store::commit::Verdict;
+use onsale::persistence::store::outbox::{Asked, Came, NewTicket};
+use onsale::persistence::verify::Report;
+use place::{Copied, Place, audit_of, execute, insert_catalogue, settings, url_of};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const PRICE: i64 = 1_000;
@@ -98,7 +131,10 @@ impl<M: Persisted> Live<M> {
 /// A store with one timetable, two buyers and a queue.
 struct World {
     folder: tempfile::TempDir,
-    store: SqliteStore,
+    /// Of Postgres.
+    database: Option<Database>,
+    url: String,
+    store: Store,
     show: Live<Timetable>,
     ann: Live<Account>,
     bob: Live<Account>,
@@ -171,16 +207,22 @@ fn plan() -> Plan {
 
 impl World {
     /// Two buyers with money, nothing sold yet.
-    async fn new() -> Self {
+    async fn new(place: Place) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/onsale.db", folder.path().display());
-        let store = SqliteStore::open(&url, 2, true).await.unwrap();
+        let database = match place {
+            Place::Sqlite => None,
+            Place::Postgres => Some(Database::empty().await),
+        };
+        let url = database
+            .as_ref()
+            .map_or_else(|| url_of(&folder.path().join("onsale.db")), Database::url);
+        let store = Store::open(&settings(&url)).await.unwrap();
         let claim = store
-            .claim_all_shards("n".into(), String::new(), NOW, Epoch(0))
+            .claim_all_shards("n".into(), String::new(), NOW)
             .await
             .unwrap();
         let plan = plan();
-        insert_catalogue(&store, &plan).await;
+        insert_catalogue(&url, &plan).await;
         let line = queues::line(plan.performance_id, claim.epoch);
         let id = plan.timetable_id;
         let buyer = || {
@@ -191,6 +233,8 @@ impl World {
         let show = Live::new(Timetable::new(Arc::new(plan)), id, claim.epoch);
         let mut world = Self {
             folder,
+            database,
+            url,
             store,
             show,
             ann,
@@ -205,8 +249,8 @@ impl World {
     }
 
     /// One that has gone through everything that is built.
-    async fn busy() -> Self {
-        let mut world = Self::new().await;
+    async fn busy(place: Place) -> Self {
+        let mut world = Self::new(place).await;
         let first = world.hold(true, &[0, 1]);
         world.commit().await;
         let bought = world.buy(true, first, "order-1").await;
@@ -327,7 +371,7 @@ impl World {
             payment,
             hold,
             user,
-            method: crate::domain::order::Method::Wallet,
+            method: onsale::domain::order::Method::Wallet,
         };
         let timetable::Reply::Opened(terms) = self.show.run(NOW, open).unwrap() else {
             panic!("not opened")
@@ -398,19 +442,17 @@ impl World {
         self.store.mark_published(&events, NOW).await.unwrap();
     }
 
-    async fn sql(&self, sql: &'static str) {
-        let done = self.store.transaction(move |c| {
-            Box::pin(async move { Ok(sqlx::raw_sql(sql).execute(c).await?.rows_affected()) })
-        });
-        assert!(done.await.unwrap() > 0, "{sql} changed nothing");
+    async fn sql(&self, sql: &str) {
+        assert!(execute(&self.url, sql).await > 0, "{sql} changed nothing");
     }
 
+    /// Of SQLite.
     fn file(&self) -> PathBuf {
         self.folder.path().join("onsale.db")
     }
 
     async fn audit(&self) -> Report {
-        audit_of(&self.file()).await
+        audit_of(&self.url).await
     }
 }
 
@@ -419,47 +461,4 @@ fn charge(buyer: &mut Live<Account>, amount: i64, key: Option<&str>) {
     buyer
         .run(NOW, account::Command::Charge { id, amount, key })
         .unwrap();
-}
-
-fn url_of(file: &std::path::Path) -> String {
-    format!("sqlite://{}", file.display())
-}
-
-async fn audit_of(file: &std::path::Path) -> Report {
-    let mut connection = Snapshot::open(&config::Store::at(url_of(file)))
-        .await
-        .unwrap();
-    audit(&mut connection).await.unwrap()
-}
-
-async fn insert_catalogue(store: &SqliteStore, plan: &Plan) {
-    let (venue, performance, timetable) =
-        (Uuid::now_v7(), plan.performance_id.0, plan.timetable_id.0);
-    let sections = serde_json::to_string(&specs()).unwrap();
-    let insert = store.transaction(move |c| {
-        Box::pin(async move {
-            sqlx::query("INSERT INTO venue VALUES (?1, ?1, 'v', 'UTC', ?2, ?3, 0, NULL, NULL)")
-                .bind(venue)
-                .bind(sections)
-                .bind(SEATS)
-                .execute(&mut *c)
-                .await?;
-            sqlx::query(
-                "INSERT INTO performance (id, owner, venue_id, title, category, cast_names, \
-                    description, currency, grades, opens_at, closes_at, limits, draft, created_at) \
-                 VALUES (?1, ?1, ?2, '', '', '[]', '', 'KRW', '[]', 0, 1, '{}', 0, 0)",
-            )
-            .bind(performance)
-            .bind(venue)
-            .execute(&mut *c)
-            .await?;
-            sqlx::query("INSERT INTO timetable VALUES (?1, ?2, 0, 0, 0, NULL, NULL, NULL)")
-                .bind(timetable)
-                .bind(performance)
-                .execute(&mut *c)
-                .await?;
-            Ok(())
-        })
-    });
-    insert.await.unwrap();
 }

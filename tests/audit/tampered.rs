@@ -1,6 +1,7 @@
 //! An audit that finds nothing proves nothing, unless it can find.
 
 use super::*;
+use onsale::persistence::verify::FINDINGS_SHOWN_MAX;
 
 /// The invariants that an audit found broken, each once, in order.
 pub(super) fn broken(report: &Report) -> String {
@@ -171,7 +172,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ("UPDATE queue SET reserved_upto = 3", "I8"),
     ("UPDATE queue SET admitted_up_to = admitted_up_to - 1", "I8"),
     ("UPDATE queue SET admitted_total = 0", "I8"),
-    ("UPDATE queue SET draining = 0", "I8"),
+    ("UPDATE queue SET draining = false", "I8"),
     ("UPDATE queue SET grants = '[]'", "I8"),
     ("UPDATE queue SET gaps = '[]'", "I8"),
     ("UPDATE queue SET seed = randomblob(32)", "I8"),
@@ -205,7 +206,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "I8",
     ),
     (
-        "INSERT INTO queue_place SELECT queue_id, randomblob(16), user_id, NULL, 0, joined_at, \
+        "INSERT INTO queue_place SELECT queue_id, randomblob(16), user_id, NULL, false, joined_at, \
       state, NULL, NULL, NULL FROM queue_place WHERE state = 'waiting'",
         "I8",
     ),
@@ -238,22 +239,26 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
 ];
 
-#[tokio::test]
-async fn each_tampering_is_found_as_what_it_breaks() {
-    let world = World::busy().await;
+on_both_stores!(
+    each_tampering_is_found_as_what_it_breaks,
+    a_sale_without_a_hold_is_found,
+    a_sale_from_somebody_elses_hold_is_found,
+    a_sale_of_an_expired_hold_is_found,
+    a_seat_sold_twice_in_the_journal_is_found_even_if_the_table_lost_one_of_them,
+    a_hold_that_takes_a_held_seat_is_found,
+    a_contribution_that_claims_fewer_decisions_than_it_has_is_found,
+    findings_are_bounded_and_all_are_counted,
+);
+
+async fn each_tampering_is_found_as_what_it_breaks(place: Place) {
+    let world = World::busy(place).await;
     world.store.close().await;
-    let clean = std::fs::read(world.file()).unwrap();
     let mut wrong = Vec::new();
     for (sql, expected) in TAMPERINGS {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("onsale.db");
-        std::fs::write(&file, &clean).unwrap();
-        let store = SqliteStore::open(&url_of(&file), 1, false).await.unwrap();
-        let tampered = store.transaction(move |c| {
-            Box::pin(async move { Ok(sqlx::raw_sql(*sql).execute(c).await?.rows_affected()) })
-        });
-        assert!(tampered.await.unwrap() > 0, "{sql} changed nothing");
-        let report = audit_of(&file).await;
+        let copy = Copied::of(&world).await;
+        let changed = execute(&copy.url, sql).await;
+        assert!(changed > 0, "{sql} changed nothing");
+        let report = audit_of(&copy.url).await;
         if broken(&report) != *expected {
             wrong.push(format!("{sql}\nexpected {expected}, found\n{report}"));
         }
@@ -262,8 +267,8 @@ async fn each_tampering_is_found_as_what_it_breaks() {
 }
 
 /// Writes a contribution that no honest machine would have made.
-async fn after_lie(lie: impl FnOnce(&mut World)) -> Report {
-    let mut world = World::busy().await;
+async fn after_lie(place: Place, lie: impl FnOnce(&mut World)) -> Report {
+    let mut world = World::busy(place).await;
     lie(&mut world);
     world.commit().await;
     world.audit().await
@@ -271,14 +276,14 @@ async fn after_lie(lie: impl FnOnce(&mut World)) -> Report {
 
 fn confirmed(world: &World, hold: HoldId, seat: u32) -> timetable::Event {
     let id = |_| id_of(world.show.entity);
-    let order = crate::domain::order::Order {
+    let order = onsale::domain::order::Order {
         id: OrderId(id(())),
         user: UserId(world.bob.entity.id),
         hold,
         payment: PaymentId(id(())),
-        method: crate::domain::order::Method::Card,
-        status: crate::domain::order::OrderStatus::Confirmed,
-        seats: [crate::domain::order::PricedSeat {
+        method: onsale::domain::order::Method::Card,
+        status: onsale::domain::order::OrderStatus::Confirmed,
+        seats: [onsale::domain::order::PricedSeat {
             seat: SeatIndex(seat),
             price: Money(PRICE),
         }]
@@ -316,18 +321,16 @@ impl World {
     }
 }
 
-#[tokio::test]
-async fn a_sale_without_a_hold_is_found() {
-    let report = after_lie(|world| {
+async fn a_sale_without_a_hold_is_found(place: Place) {
+    let report = after_lie(place, |world| {
         let event = confirmed(world, HoldId(Uuid::now_v7()), 18);
         world.force(&event);
     });
     assert_eq!(broken(&report.await), "I3");
 }
 
-#[tokio::test]
-async fn a_sale_from_somebody_elses_hold_is_found() {
-    let report = after_lie(|world| {
+async fn a_sale_from_somebody_elses_hold_is_found(place: Place) {
+    let report = after_lie(place, |world| {
         let hold = world.hold(true, &[18]);
         let event = confirmed(world, hold, 18);
         world.force(&event);
@@ -335,9 +338,8 @@ async fn a_sale_from_somebody_elses_hold_is_found() {
     assert_eq!(broken(&report.await), "I3");
 }
 
-#[tokio::test]
-async fn a_sale_of_an_expired_hold_is_found() {
-    let report = after_lie(|world| {
+async fn a_sale_of_an_expired_hold_is_found(place: Place) {
+    let report = after_lie(place, |world| {
         let hold = world.hold_at(Timestamp(NOW.0 - 600_000), false, &[18]);
         let event = confirmed(world, hold, 18);
         world.force(&event);
@@ -345,9 +347,10 @@ async fn a_sale_of_an_expired_hold_is_found() {
     assert_eq!(broken(&report.await), "I3");
 }
 
-#[tokio::test]
-async fn a_seat_sold_twice_in_the_journal_is_found_even_if_the_table_lost_one_of_them() {
-    let report = after_lie(|world| {
+async fn a_seat_sold_twice_in_the_journal_is_found_even_if_the_table_lost_one_of_them(
+    place: Place,
+) {
+    let report = after_lie(place, |world| {
         let hold = world.hold(false, &[18]);
         let event = confirmed(world, hold, 0);
         world.force(&event);
@@ -366,13 +369,12 @@ async fn a_seat_sold_twice_in_the_journal_is_found_even_if_the_table_lost_one_of
     assert_eq!(twice.found, 1);
 }
 
-#[tokio::test]
-async fn a_hold_that_takes_a_held_seat_is_found() {
-    let report = after_lie(|world| {
+async fn a_hold_that_takes_a_held_seat_is_found(place: Place) {
+    let report = after_lie(place, |world| {
         // Seat 7 is ann's.
         let event = timetable::Event::SeatsAdded {
             hold: HoldId(Uuid::now_v7()),
-            seats: [crate::domain::order::PricedSeat {
+            seats: [onsale::domain::order::PricedSeat {
                 seat: SeatIndex(7),
                 price: Money(PRICE),
             }]
@@ -392,9 +394,8 @@ async fn a_hold_that_takes_a_held_seat_is_found() {
     assert_eq!(broken(&report.await), "I3 I4");
 }
 
-#[tokio::test]
-async fn a_contribution_that_claims_fewer_decisions_than_it_has_is_found() {
-    let report = after_lie(|world| {
+async fn a_contribution_that_claims_fewer_decisions_than_it_has_is_found(place: Place) {
+    let report = after_lie(place, |world| {
         world.hold(true, &[18]);
         world.hold(true, &[19]);
         let waiting = world.show.waiting.as_mut().unwrap();
@@ -403,9 +404,8 @@ async fn a_contribution_that_claims_fewer_decisions_than_it_has_is_found() {
     assert_eq!(broken(&report.await), "I9");
 }
 
-#[tokio::test]
-async fn findings_are_bounded_and_all_are_counted() {
-    let world = World::busy().await;
+async fn findings_are_bounded_and_all_are_counted(place: Place) {
+    let world = World::busy(place).await;
     world
         .sql(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500) \
@@ -416,6 +416,6 @@ async fn findings_are_bounded_and_all_are_counted() {
     let report = world.audit().await;
     let tickets = report.checks.iter().find(|check| check.found > 0).unwrap();
     assert_eq!(tickets.found, 500);
-    assert_eq!(tickets.findings.len(), super::super::FINDINGS_SHOWN_MAX);
+    assert_eq!(tickets.findings.len(), FINDINGS_SHOWN_MAX);
     assert!(report.to_string().contains("and 480 more"));
 }

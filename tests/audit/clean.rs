@@ -1,21 +1,32 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use onsale::persistence::sqlite::SqliteStore;
+use onsale::persistence::verify;
+
+on_both_stores!(
+    a_store_that_nothing_happened_to_is_clean,
+    a_store_written_by_the_real_machines_is_clean_and_every_condition_was_held_against_it,
+    unfinished_sagas_and_unread_events_are_pending_and_no_findings,
+    who_is_next_but_has_no_pass_yet_is_pending_and_no_finding,
+    the_exit_status_tells_clean_from_findings_from_no_audit,
+    beside_a_live_writer_every_audit_sees_one_clean_moment,
+);
 
 fn pending(report: &Report) -> Vec<u64> {
     report.pending.iter().map(|pending| pending.count).collect()
 }
 
-#[tokio::test]
-async fn a_store_that_nothing_happened_to_is_clean() {
-    let world = World::new().await;
+async fn a_store_that_nothing_happened_to_is_clean(place: Place) {
+    let world = World::new(place).await;
     let report = world.audit().await;
     assert!(report.is_clean(), "{report}");
 }
 
-#[tokio::test]
-async fn a_store_written_by_the_real_machines_is_clean_and_every_condition_was_held_against_it() {
-    let world = World::busy().await;
+async fn a_store_written_by_the_real_machines_is_clean_and_every_condition_was_held_against_it(
+    place: Place,
+) {
+    let world = World::busy(place).await;
     let report = world.audit().await;
     assert!(report.is_clean(), "{report}");
     assert_eq!(pending(&report), [0, 0, 0, 0, 0]);
@@ -26,9 +37,8 @@ async fn a_store_written_by_the_real_machines_is_clean_and_every_condition_was_h
     assert_eq!(json["checks"][0]["invariant"], "I1");
 }
 
-#[tokio::test]
-async fn unfinished_sagas_and_unread_events_are_pending_and_no_findings() {
-    let mut world = World::busy().await;
+async fn unfinished_sagas_and_unread_events_are_pending_and_no_findings(place: Place) {
+    let mut world = World::busy(place).await;
     let hold = world.hold_at(NOW, false, &[18, 19]);
     world.confirm(false, hold, "order-3").await;
     let order = OrderId(id_of(world.show.entity));
@@ -39,17 +49,16 @@ async fn unfinished_sagas_and_unread_events_are_pending_and_no_findings() {
     assert_eq!(pending(&report), [1, 1, 1, 1, 0]);
 }
 
-#[tokio::test]
-async fn who_is_next_but_has_no_pass_yet_is_pending_and_no_finding() {
-    let world = World::with_one_who_is_next().await;
+async fn who_is_next_but_has_no_pass_yet_is_pending_and_no_finding(place: Place) {
+    let world = World::with_one_who_is_next(place).await;
     let report = world.audit().await;
     assert!(report.is_clean(), "{report}");
     assert_eq!(pending(&report), [0, 0, 0, 0, 1]);
 }
 
 #[tokio::test]
-async fn a_wal_left_by_a_kill_is_read_without_writing_to_it() {
-    let world = World::busy().await;
+async fn a_wal_left_by_a_kill_is_read_without_writing_to_it_sqlite() {
+    let world = World::busy(Place::Sqlite).await;
     // What a kill leaves: the database and the WAL, with no use for the index.
     let left = tempfile::tempdir().unwrap();
     let file = left.path().join("onsale.db");
@@ -64,7 +73,7 @@ async fn a_wal_left_by_a_kill_is_read_without_writing_to_it() {
         before.len() < torn.len(),
         "the changes are in the WAL, not in the database"
     );
-    let report = audit_of(&file).await;
+    let report = audit_of(&url_of(&file)).await;
     assert!(report.is_clean(), "{report}");
     let transfers = report
         .checks
@@ -74,36 +83,15 @@ async fn a_wal_left_by_a_kill_is_read_without_writing_to_it() {
     assert_eq!(std::fs::read(&file).unwrap(), before);
     assert_eq!(std::fs::read(&wal).unwrap(), torn);
     // And the next start finds all of it.
-    let store = SqliteStore::open(&url_of(&file), 1, true).await.unwrap();
+    let store = Store::open(&settings(&url_of(&file))).await.unwrap();
     assert_eq!(store.backlog().await.unwrap().events, 0);
-    drop(store);
-    assert!(audit_of(&file).await.is_clean());
+    store.close().await;
+    assert!(audit_of(&url_of(&file)).await.is_clean());
 }
 
 #[tokio::test]
-async fn the_exit_status_tells_clean_from_findings_from_no_audit() {
-    let world = World::new().await;
-    let mut config = crate::config::Config::load_with(None, []).unwrap().0;
-    config.store.url = url_of(&world.file());
-    assert_eq!(super::super::run(&config).await, 0);
-    world.sql("UPDATE wallet SET balance = balance + 1").await;
-    assert_eq!(super::super::run(&config).await, 1);
-    config.store.url = url_of(&world.folder.path().join("missing.db"));
-    assert_eq!(super::super::run(&config).await, 2);
-    assert!(!world.folder.path().join("missing.db").exists());
-    let empty = world.folder.path().join("empty.db");
-    std::fs::write(
-        &empty,
-        "not a database, but longer than a header of one hundred bytes. ".repeat(4),
-    )
-    .unwrap();
-    config.store.url = url_of(&empty);
-    assert_eq!(super::super::run(&config).await, 2);
-}
-
-#[tokio::test]
-async fn an_audit_can_not_write() {
-    let world = World::new().await;
+async fn an_audit_can_not_write_sqlite() {
+    let world = World::new(Place::Sqlite).await;
     let mut connection = SqliteStore::open_read_only(&url_of(&world.file()))
         .await
         .unwrap();
@@ -113,12 +101,39 @@ async fn an_audit_can_not_write() {
     assert!(write.unwrap_err().to_string().contains("readonly"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn beside_a_live_writer_every_audit_sees_one_clean_moment() {
-    let mut world = World::new().await;
+async fn the_exit_status_tells_clean_from_findings_from_no_audit(place: Place) {
+    let world = World::new(place).await;
+    let mut config = onsale::config::Config::load_with(None, []).unwrap().0;
+    config.store.url.clone_from(&world.url);
+    assert_eq!(verify::run(&config).await, 0);
+    world.sql("UPDATE wallet SET balance = balance + 1").await;
+    assert_eq!(verify::run(&config).await, 1);
+    let (place, _) = world.url.rsplit_once('/').unwrap();
+    config.store.url = format!("{place}/missing.db");
+    assert_eq!(verify::run(&config).await, 2);
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_left_as_it_is_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.db");
+    let mut config = onsale::config::Config::load_with(None, []).unwrap().0;
+    config.store.url = url_of(&missing);
+    assert_eq!(verify::run(&config).await, 2);
+    assert!(!missing.exists());
+    let other = folder.path().join("other.db");
+    let text = "not a database, but longer than a header of one hundred bytes. ".repeat(4);
+    std::fs::write(&other, &text).unwrap();
+    config.store.url = url_of(&other);
+    assert_eq!(verify::run(&config).await, 2);
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), text);
+}
+
+async fn beside_a_live_writer_every_audit_sees_one_clean_moment(place: Place) {
+    let mut world = World::new(place).await;
     charge(&mut world.ann, 10_000_000, None);
     world.commit().await;
-    let file = world.file();
+    let url = world.url.clone();
     let is_over = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&is_over);
     let writer = tokio::spawn(async move {
@@ -136,7 +151,7 @@ async fn beside_a_live_writer_every_audit_sees_one_clean_moment() {
         world
     });
     for _ in 0..15 {
-        let report = audit_of(&file).await;
+        let report = audit_of(&url).await;
         assert!(report.is_clean(), "{report}");
     }
     is_over.store(true, Ordering::Relaxed);

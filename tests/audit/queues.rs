@@ -2,11 +2,20 @@
 
 use super::tampered::broken;
 use super::*;
-use crate::domain::ids::QueueTicketId;
-use crate::domain::queue::draw::{Digest, Seed};
-use crate::domain::queue::line::TicketNumber;
-use crate::domain::queue::policy::{Admit, Opening, QueuePolicy, Terms};
-use crate::domain::queue::{Claim, Command, Event, QueuePlan};
+use onsale::domain::ids::QueueTicketId;
+use onsale::domain::queue::draw::{Digest, Seed};
+use onsale::domain::queue::line::TicketNumber;
+use onsale::domain::queue::policy::{Admit, Opening, QueuePolicy, Terms};
+use onsale::domain::queue::{Claim, Command, Event, QueuePlan};
+
+on_both_stores!(
+    a_number_that_was_not_reserved_or_is_given_again_is_found,
+    a_second_place_of_a_user_is_found,
+    one_who_enters_before_those_who_were_passed_by_is_found,
+    an_admission_beyond_the_cap_is_found,
+    an_admission_beyond_the_window_is_found,
+    a_draw_of_others_than_those_who_joined_is_found,
+);
 
 const POLICY: QueuePolicy = QueuePolicy {
     free_admission: 1,
@@ -132,8 +141,8 @@ impl World {
         line.waiting = None;
     }
 
-    pub(super) async fn with_one_who_is_next() -> Self {
-        let mut world = Self::new().await;
+    pub(super) async fn with_one_who_is_next(place: Place) -> Self {
+        let mut world = Self::new(place).await;
         world
             .in_line(NOW, Command::LotterySeed(Seed([5; 32])))
             .await;
@@ -194,29 +203,26 @@ const WINDOW: &str = "no more enter a queue within a window than the policy allo
 const PLACE: &str = "a user has one place in a queue at a time";
 const DRAW: &str = "a draw numbers its entrants by its seed";
 
-#[tokio::test]
-async fn a_number_that_was_not_reserved_or_is_given_again_is_found() {
-    let mut world = World::busy().await;
+async fn a_number_that_was_not_reserved_or_is_given_again_is_found(place: Place) {
+    let mut world = World::busy(place).await;
     world.lie(&joined(30, 1_000_000)).await;
     assert!(world.found().await.contains(&NUMBERS));
-    let mut world = World::busy().await;
+    let mut world = World::busy(place).await;
     // That of somebody who was there for the draw; and the second barrier fails.
     world.sql("DELETE FROM queue_place WHERE number = 1").await;
     world.lie(&joined(30, 1)).await;
     assert!(world.found().await.contains(&NUMBERS));
 }
 
-#[tokio::test]
-async fn a_second_place_of_a_user_is_found() {
-    let mut world = World::busy().await;
+async fn a_second_place_of_a_user_is_found(place: Place) {
+    let mut world = World::busy(place).await;
     let next = world.line.machine.row().next.0;
     world.lie(&joined(13, next)).await;
     assert!(world.found().await.contains(&PLACE));
 }
 
-#[tokio::test]
-async fn one_who_enters_before_those_who_were_passed_by_is_found() {
-    let mut world = World::busy().await;
+async fn one_who_enters_before_those_who_were_passed_by_is_found(place: Place) {
+    let mut world = World::busy(place).await;
     // 15 came back with the number 22.
     let row = world.line.machine.row();
     assert!(row.admitted_up_to > TicketNumber(22), "{row:?}");
@@ -224,9 +230,8 @@ async fn one_who_enters_before_those_who_were_passed_by_is_found() {
     assert!(world.found().await.contains(&ORDER));
 }
 
-#[tokio::test]
-async fn an_admission_beyond_the_cap_is_found() {
-    let mut world = World::busy().await;
+async fn an_admission_beyond_the_cap_is_found(place: Place) {
+    let mut world = World::busy(place).await;
     let row = world.line.machine.row();
     let terms = Terms {
         max_active: Some(0),
@@ -236,9 +241,8 @@ async fn an_admission_beyond_the_cap_is_found() {
     assert!(world.found().await.contains(&CAP));
 }
 
-#[tokio::test]
-async fn an_admission_beyond_the_window_is_found() {
-    let mut world = World::busy().await;
+async fn an_admission_beyond_the_window_is_found(place: Place) {
+    let mut world = World::busy(place).await;
     let next = world.line.machine.row().next.0;
     let terms = Terms {
         admit: Some(Admit {
@@ -256,9 +260,8 @@ async fn an_admission_beyond_the_window_is_found() {
     assert!(world.found().await.contains(&WINDOW));
 }
 
-#[tokio::test]
-async fn a_draw_of_others_than_those_who_joined_is_found() {
-    let mut world = World::new().await;
+async fn a_draw_of_others_than_those_who_joined_is_found(place: Place) {
+    let mut world = World::new(place).await;
     world
         .in_line(NOW, Command::LotterySeed(Seed([5; 32])))
         .await;
