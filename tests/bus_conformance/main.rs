@@ -45,7 +45,10 @@ macro_rules! over_each {
         mod $module {
             use crate::world::{On, Over};
 
-            $(#[tokio::test]
+            // With a thread beside the test's own: that one waits for its database
+            // to be dropped, and Postgres waits until connections that are being
+            // opened meanwhile have said who they are (or a minute).
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
             async fn $name() { super::$name(Over::$over, On::$on).await; })*
         }
     };
