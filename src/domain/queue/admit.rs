@@ -2,8 +2,9 @@
 //!
 //! Admission takes two decisions: one says who, and only when that is in the
 //! database the other gives them their passes, whose time and window begin
-//! then. So nobody is shown a pass that a crash could take back, and no crash
-//! lets more in than the policy allows.
+//! then, and which are shown once they are there, too. So nobody is shown a pass
+//! that a crash could take back or change, and no crash lets more in than the
+//! policy allows.
 
 use super::draw::entrants_hash;
 use super::line::TicketNumber;

@@ -41,7 +41,7 @@ impl Queue {
                 metered,
                 terms: _,
             } => self.apply_admitted(seq, late, *upto, *metered),
-            Event::Opened { at, expires_at } => self.apply_opened(*at, *expires_at),
+            Event::Opened { at, expires_at } => self.apply_opened(seq, *at, *expires_at),
             Event::Extended {
                 user,
                 ticket,
@@ -184,8 +184,12 @@ impl Queue {
             },
         );
         match end {
+            // What the clock ended, it ends again.
             End::Expired => self.expired += 1,
-            End::Left | End::Purchased => self.left += 1,
+            End::Left | End::Purchased => {
+                self.left += 1;
+                self.ending.insert(user, seq);
+            }
             End::Replaced => {}
         }
         self.tell(user);
@@ -232,11 +236,14 @@ impl Queue {
         }
     }
 
-    fn apply_opened(&mut self, at: Timestamp, expires_at: Timestamp) {
+    fn apply_opened(&mut self, seq: Seq, at: Timestamp, expires_at: Timestamp) {
         let Some(batch) = self.batch.take() else {
             return;
         };
         self.opened.clear();
+        // The one before is in the database: this batch was decided after it, and
+        // is there itself.
+        self.opening = Some((seq, expires_at));
         for (slot, number) in batch.places {
             let place = self
                 .places
@@ -346,6 +353,8 @@ impl Queue {
         if let Some(batch) = &mut self.batch {
             let _ = batch.deciding.take_if(is_durable);
         }
+        let _ = self.opening.take_if(|(seq, _)| *seq <= upto);
+        self.ending.retain(|_, seq| *seq > upto);
         let _ = self.lottery.choosing.take_if(is_durable);
         let _ = self.lottery.drawing.take_if(is_durable);
         if self.renewing.is_empty() {

@@ -226,6 +226,8 @@ pub enum State {
 /// signed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Standing {
+    /// Who.
+    pub user: UserId,
     /// See [`State`].
     pub state: State,
     /// The place; what its signed ticket names.

@@ -137,6 +137,8 @@ pub struct Queue {
     batch: Option<Batch>,
     /// Who got passes by the last [`Event::Opened`].
     opened: Vec<Slot>,
+    /// That one, and until when its passes live, until it is in the database.
+    opening: Option<(Seq, Timestamp)>,
     window: Window,
     rate: Rate,
     admitted_total: u64,
@@ -157,6 +159,8 @@ pub struct Queue {
     revoked: Revocations,
     /// Who left the line, but not in the database yet.
     departing: VecDeque<(Seq, TicketNumber)>,
+    /// Whose place or pass was given up, but not in the database yet.
+    ending: HashMap<UserId, Seq, RandomState>,
     signs: Signs,
     lottery: Lottery,
     news: News,
@@ -182,6 +186,7 @@ impl Queue {
             cursor: TicketNumber(0),
             batch: None,
             opened: Vec::new(),
+            opening: None,
             window: Window::default(),
             rate: Rate::default(),
             admitted_total: 0,
@@ -196,6 +201,7 @@ impl Queue {
             renewing: HashMap::default(),
             revoked: Revocations::default(),
             departing: VecDeque::new(),
+            ending: HashMap::default(),
             signs: Signs::default(),
             lottery: Lottery::default(),
             news: News::default(),
@@ -363,8 +369,9 @@ impl Machine for Queue {
     }
 
     /// A number is shown when its reservation is in the database, one that was
-    /// drawn when the draw is, a place from before the opening when it is
-    /// itself, and a seed's hash when the seed is.
+    /// drawn when the draw is, a place from before the opening and a pass when
+    /// they are themselves, a place after another when the other's end is, and a
+    /// seed's hash when the seed is.
     fn reveals(&self, outcome: &Result<Reply, Refusal>) -> Tier {
         let shows_more = match outcome {
             Ok(Reply::Joined { standing, .. }) => {

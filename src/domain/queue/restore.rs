@@ -4,8 +4,10 @@
 //! ticket: who joins again has another. Rows may be deleted once they neither
 //! live nor matter, see [`PlaceRow::matters`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -455,11 +457,13 @@ impl Queue {
     pub fn recover(&self, known: &[PlaceRow]) -> Vec<Event> {
         let mut events = Vec::new();
         let mut next = self.next;
+        // Who gave a place up, and joined again, had both told by then.
+        let mut over = HashSet::<QueueTicketId, RandomState>::default();
         for row in known {
             let stored = self.places.of_user(row.user);
             let stored = stored.filter(|(_, place)| place.ticket == row.ticket);
             let lives = stored.is_none_or(|(_, place)| is_live(place));
-            if stored.is_none() && self.may_recover(row) {
+            if stored.is_none() && self.may_recover(row, &over) {
                 if let Some(number) = row.number.filter(|number| *number >= next) {
                     next = number.next();
                     events.push(Event::Reserved {
@@ -480,6 +484,7 @@ impl Queue {
             } = row.state
                 && lives
             {
+                over.insert(row.ticket);
                 events.push(Event::Ended {
                     user: row.user,
                     ticket: row.ticket,
@@ -496,13 +501,13 @@ impl Queue {
     }
 
     /// Whether a place that the store doesn't know may be taken from elsewhere:
-    /// not over a live one of its user, unless its number is better, and no
-    /// number that somebody has.
-    fn may_recover(&self, row: &PlaceRow) -> bool {
+    /// not over one of its user that lives and isn't `over` since, and no number
+    /// that somebody has.
+    fn may_recover(&self, row: &PlaceRow, over: &HashSet<QueueTicketId, RandomState>) -> bool {
         let live = self
             .places
             .of_user(row.user)
-            .filter(|(_, place)| is_live(place));
+            .filter(|(_, place)| is_live(place) && !over.contains(&place.ticket));
         let is_free = row.number.is_none_or(|number| {
             number >= self.next
                 || (self.gaps.iter().any(|gap| gap.has(number)) && !self.claimed.contains(&number))

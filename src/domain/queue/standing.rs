@@ -82,6 +82,7 @@ impl Queue {
             (None, _) => None,
         };
         Standing {
+            user: place.user,
             state,
             ticket: place.ticket,
             number: place.number(),
@@ -168,13 +169,19 @@ impl Queue {
         }
     }
 
-    /// Whether `standing` shows a number that isn't safe in the database yet.
+    /// Whether `standing` shows a number, a pass or an end that isn't safe in the
+    /// database yet.
     pub(super) fn shows_undurable(&self, standing: &Standing) -> bool {
         let Some(number) = standing.number else {
             return false;
         };
         let is_drawn = self.lottery.drawing.is_some() && standing.state != State::Admitted;
-        is_drawn || number > self.reserved_durably
+        // All passes of a batch end at the same time.
+        let opening = self.opening.map(|(_, expires_at)| expires_at);
+        let is_opening = opening.is_some() && standing.pass_expires_at == opening;
+        // Its ticket would be worth nothing while an earlier pass lives again.
+        let is_ending = self.ending.contains_key(&standing.user);
+        is_drawn || is_opening || is_ending || number > self.reserved_durably
     }
 
     pub(super) fn is_lottery(&self) -> bool {

@@ -2,6 +2,7 @@
 
 mod model;
 mod presets;
+mod reveals;
 
 use uuid::Uuid;
 

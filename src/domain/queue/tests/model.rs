@@ -123,7 +123,7 @@ struct World {
     answers: usize,
     passes: BTreeMap<TicketNumber, Pass>,
     /// Who entered when, metered, since the policy is as it is.
-    entered: Vec<(Timestamp, TicketNumber)>,
+    entered: Vec<(Seq, Timestamp, TicketNumber)>,
     /// Who was admitted by an earlier policy, and enters by it.
     earlier: Vec<TicketNumber>,
 }
@@ -158,7 +158,7 @@ impl World {
         let now = self.scene.now;
         let result = step(&mut self.scene.queue, &mut self.scene.seq, now, command);
         for (at, (seq, event)) in result.events.iter().enumerate() {
-            self.witness(event, &before);
+            self.witness(*seq, event, &before);
             let is_last = at + 1 == result.events.len();
             if Queue::is_durable(event) {
                 let changes = self.scene.queue.changes(event);
@@ -178,7 +178,7 @@ impl World {
         numbers
     }
 
-    fn witness(&mut self, event: &Event, waiting: &[TicketNumber]) {
+    fn witness(&mut self, seq: Seq, event: &Event, waiting: &[TicketNumber]) {
         let policy = self.policy();
         match event {
             Event::Joined {
@@ -206,12 +206,12 @@ impl World {
                 let most = policy.max_active.unwrap_or(u32::MAX);
                 assert!(active <= most, "{active} are inside, of {most}");
             }
-            Event::Opened { at, expires_at } => self.witness_opened(*at, *expires_at),
+            Event::Opened { at, expires_at } => self.witness_opened(seq, *at, *expires_at),
             _ => {}
         }
     }
 
-    fn witness_opened(&mut self, at: Timestamp, expires_at: Timestamp) {
+    fn witness_opened(&mut self, seq: Seq, at: Timestamp, expires_at: Timestamp) {
         let policy = self.policy();
         let opened = self.scene.queue.changes(&Event::Opened { at, expires_at });
         for row in &opened.places {
@@ -221,7 +221,7 @@ impl World {
             };
             let is_metered = policy.admit.is_some() && number.0 > policy.free_admission;
             if is_metered && !self.earlier.contains(&number) {
-                self.entered.push((at, number));
+                self.entered.push((seq, at, number));
             }
         }
         let numbers: Vec<_> = opened.places.iter().filter_map(|row| row.number).collect();
@@ -239,8 +239,8 @@ impl World {
             let mut within: Vec<_> = self
                 .entered
                 .iter()
-                .filter(|(at, _)| *at > since)
-                .map(|(_, number)| *number)
+                .filter(|(_, at, _)| *at > since)
+                .map(|(.., number)| *number)
                 .collect();
             within.sort_unstable();
             within.dedup();
@@ -362,6 +362,8 @@ impl World {
         self.scene.queue = Queue::restore(plan, state);
         self.scene.seq = self.settled;
         self.parked.clear();
+        // Nobody was told of a pass that wasn't stored.
+        self.entered.retain(|(seq, ..)| *seq <= self.settled);
         let lost = std::mem::take(&mut self.writing);
         if has_checkpoint {
             let fast = lost.iter().filter(|(.., is_join)| *is_join);
