@@ -22,6 +22,11 @@ mod limit;
 mod on_purpose;
 #[cfg(feature = "sabotage")]
 mod panics;
+mod person;
+mod queue;
+#[path = "../queue_history/mod.rs"]
+mod queue_history;
+mod room;
 mod world;
 
 use world::World;

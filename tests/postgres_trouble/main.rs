@@ -30,9 +30,16 @@ mod long_down;
 #[path = "../crash/on_purpose.rs"]
 mod on_purpose;
 mod outage;
+#[path = "../crash/person.rs"]
+mod person;
 mod poison;
 mod proxy;
+mod queue;
+#[path = "../queue_history/mod.rs"]
+mod queue_history;
 mod replica;
+#[path = "../crash/room.rs"]
+mod room;
 #[cfg(feature = "sabotage")]
 mod taken_over;
 mod unfit;
