@@ -107,6 +107,34 @@ impl Room {
         Person::new(user, client, place, &self.history, self.random.bits())
     }
 
+    /// Loads and kills the server so often; `meanwhile` happens while it is down.
+    /// `forgets`: places that were acknowledged may need their tickets. After each
+    /// round nobody's own history has findings, and the audit has none.
+    pub(crate) async fn survive(
+        &mut self,
+        rounds: usize,
+        forgets: bool,
+        meanwhile: impl AsyncFn(),
+    ) {
+        for round in 1..=rounds {
+            self.load_and_kill(forgets).await;
+            meanwhile().await;
+            self.settings.assert_audit_is_clean();
+            self.restart();
+            let findings = self.findings().await;
+            let (admitted, lost) = self.figures().await;
+            eprintln!(
+                "round {round}: {admitted} admitted so far, {lost} came back by their tickets"
+            );
+            assert!(findings.is_empty(), "round {round}: {findings:#?}");
+        }
+        let findings = self.close().await;
+        assert!(findings.is_empty(), "{findings:#?}");
+        self.settings.assert_audit_is_clean();
+        let (admitted, _) = self.figures().await;
+        assert!(admitted > 5 * rounds, "too little happened: {admitted}");
+    }
+
     /// People come and go, and the server dies; where it `forgets`, it may have
     /// lost what it acknowledged right before.
     pub(crate) async fn load_and_kill(&mut self, forgets: bool) {

@@ -2,7 +2,7 @@
 
 use crate::Place;
 
-fn rounds() -> usize {
+pub(crate) fn rounds() -> usize {
     std::env::var("ONSALE_CRASH_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap())
 }
 

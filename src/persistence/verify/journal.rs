@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::report::{Book, Rule};
-use super::snapshot::{self, Snapshot};
+use super::snapshot::{self, Snapshot, Value};
 use crate::domain::ids::{EntityId, Seq};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
@@ -187,6 +187,29 @@ impl Chain {
         }
         self.is_whole &= follows && events.is_ok();
         events.ok().filter(|_| self.is_whole).unwrap_or_default()
+    }
+
+    /// [`Chain::end`] at what the entity's row says.
+    pub(super) async fn end_at_row(
+        &mut self,
+        c: &mut Snapshot,
+        book: &mut Book,
+    ) -> Result<(), StoreError> {
+        let row = c
+            .one(
+                "SELECT epoch, activation, seq, shard FROM entity WHERE id = $1 AND kind = $2",
+                &[
+                    self.entity.id.into(),
+                    Value::Text(self.entity.kind.as_str()),
+                ],
+            )
+            .await?;
+        let stored = match row {
+            Some(row) => Some((row.int(0)?, row.int(1)?, row.int(2)?, row.int(3)?)),
+            None => None,
+        };
+        self.end(stored, book);
+        Ok(())
     }
 
     /// Nothing more is in the journal; the entity's row says `stored`: epoch,

@@ -77,17 +77,7 @@ async fn replay(
             progress.tick(1);
         }
     }
-    let stored = c
-        .one(
-            "SELECT epoch, activation, seq, shard FROM entity WHERE id = $1 AND kind = 'timetable'",
-            &[id.0.into()],
-        )
-        .await?;
-    let stored = match stored {
-        Some(row) => Some((row.int(0)?, row.int(1)?, row.int(2)?, row.int(3)?)),
-        None => None,
-    };
-    chain.end(stored, book);
+    chain.end_at_row(c, book).await?;
     Ok(chain.is_whole().then_some(replay))
 }
 
