@@ -64,4 +64,16 @@ impl Hosted for Account {
     fn idle_after(node: &Node) -> Millis {
         node.options.account_idle
     }
+
+    fn observe(&self, _now: Timestamp) -> serde_json::Value {
+        serde_json::json!({
+            "balance": self.balance(),
+            "spendable": self.spendable(),
+            "unfinished_orders": self.in_doubt().len(),
+        })
+    }
+
+    fn host_name(key: Uuid) -> String {
+        format!("shard-{:04}", key.as_u128())
+    }
 }

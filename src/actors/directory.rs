@@ -2,7 +2,6 @@
 //! supervises them, and forgets those that failed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -13,6 +12,7 @@ use uuid::Uuid;
 use super::Message;
 use super::host::{Host, Hosted};
 use super::node::Node;
+use super::stats::ActorStats;
 use crate::domain::ids::{ShardId, ShardSet, shard_of};
 
 /// How long to wait before an actor that did not start is tried again.
@@ -29,7 +29,7 @@ pub struct HostRef<M: Hosted> {
     shard: ShardId,
     /// How many clients may ask at once.
     pub permits: Arc<Semaphore>,
-    depth: Arc<AtomicUsize>,
+    stats: Arc<ActorStats>,
 }
 
 impl<M: Hosted> Clone for HostRef<M> {
@@ -38,7 +38,7 @@ impl<M: Hosted> Clone for HostRef<M> {
             actor: self.actor.clone(),
             shard: self.shard,
             permits: Arc::clone(&self.permits),
-            depth: Arc::clone(&self.depth),
+            stats: Arc::clone(&self.stats),
         }
     }
 }
@@ -52,13 +52,13 @@ impl<M: Hosted> HostRef<M> {
     pub fn tell(&self, message: Message<M>) -> Result<(), TooLate<M>> {
         let is_request = matches!(message, Message::Ask { .. });
         if is_request {
-            self.depth.fetch_add(1, Ordering::Relaxed);
+            self.stats.sent();
         }
         match self.actor.cast(message) {
             Ok(()) => Ok(()),
             Err(refused) => {
                 if is_request {
-                    self.depth.fetch_sub(1, Ordering::Relaxed);
+                    self.stats.taken();
                 }
                 match refused {
                     MessagingErr::SendErr(message) => Err(TooLate(Some(Box::new(message)))),
@@ -85,7 +85,23 @@ impl<M: Hosted> HostRef<M> {
     /// How many requests are in its mailbox.
     #[must_use]
     pub fn depth(&self) -> usize {
-        self.depth.load(Ordering::Relaxed)
+        self.stats.depth()
+    }
+
+    /// What is counted of it.
+    #[must_use]
+    pub fn stats(&self) -> &ActorStats {
+        &self.stats
+    }
+
+    /// Whether it takes messages.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        use ractor::ActorStatus as S;
+        matches!(
+            self.actor.get_status(),
+            S::Unstarted | S::Starting | S::Running | S::Upgrading
+        )
     }
 }
 
@@ -139,7 +155,7 @@ impl<M: Hosted> Directory<M> {
     #[must_use]
     pub fn running(&self, id: Uuid) -> Option<HostRef<M>> {
         let host = self.hosts.get(&M::host_key(id))?;
-        is_alive(&host.actor).then(|| host.clone())
+        host.is_alive().then(|| host.clone())
     }
 
     /// Tells all running actors.
@@ -222,19 +238,18 @@ impl<M: Hosted> Directory<M> {
 
     async fn start(&self, key: Uuid, shard: ShardId) {
         let _one_at_a_time = self.starting.lock().await;
-        if self
-            .hosts
-            .get(&key)
-            .is_some_and(|host| is_alive(&host.actor))
-        {
+        let before = self.hosts.get(&key).map(|host| host.clone());
+        if before.as_ref().is_some_and(HostRef::is_alive) {
             return;
         }
         let Some(node) = self.node.get() else { return };
-        let depth = Arc::new(AtomicUsize::new(0));
+        // One that has failed is still there.
+        let restarts = before.map_or(0, |failed| failed.stats.restarts().saturating_add(1));
+        let stats = Arc::new(ActorStats::new(restarts));
         let started = Actor::spawn_linked(
             None,
             Host::<M>::new(Arc::clone(node), key),
-            Arc::clone(&depth),
+            Arc::clone(&stats),
             self.supervisor.get_cell(),
         )
         .await;
@@ -247,21 +262,13 @@ impl<M: Hosted> Directory<M> {
                         actor,
                         shard,
                         permits,
-                        depth,
+                        stats,
                     },
                 );
             }
             Err(error) => tracing::error!(%error, "an actor did not start"),
         }
     }
-}
-
-fn is_alive<T>(actor: &ActorRef<T>) -> bool {
-    use ractor::ActorStatus as S;
-    matches!(
-        actor.get_status(),
-        S::Unstarted | S::Starting | S::Running | S::Upgrading
-    )
 }
 
 /// Watches all hosts. One that fails is not restarted here: the directory

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use foldhash::fast::RandomState;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -17,6 +16,7 @@ use uuid::Uuid;
 use super::loader::Entity;
 use super::node::Node;
 use super::shell::{GateWait, Pen, Shell};
+use super::stats::ActorStats;
 use super::{AskError, Handle, Message, Request};
 use crate::clock::monotonic;
 use crate::domain::decision::Tier;
@@ -93,6 +93,14 @@ pub trait Hosted:
 
     /// How long nobody must have asked before that.
     fn idle_after(node: &Node) -> Millis;
+
+    /// What operators see of its state: an object of few members.
+    fn observe(&self, now: Timestamp) -> serde_json::Value;
+
+    /// What operators call the actor with this [`Hosted::host_key`].
+    fn host_name(key: Uuid) -> String {
+        key.to_string()
+    }
 }
 
 /// The actor.
@@ -106,8 +114,11 @@ pub struct Host<M: Hosted> {
     kind: std::marker::PhantomData<fn() -> M>,
 }
 
-enum Slot<M: Hosted> {
+/// An entity, or its place.
+pub(super) enum Slot<M: Hosted> {
+    /// It is being read; these wait for it.
     Loading(Vec<Request<M>>),
+    /// In memory.
     Alive(Box<Shell<M>>),
 }
 
@@ -118,10 +129,21 @@ pub struct Entities<M: Hosted> {
     discarded: HashMap<Uuid, u32, RandomState>,
     /// When the timer will fire.
     armed: Option<Timestamp>,
-    /// How many requests are in the mailbox.
-    depth: Arc<AtomicUsize>,
+    stats: Arc<ActorStats>,
     /// It is out of the directory: what still comes is for its successor.
     retired: bool,
+}
+
+impl<M: Hosted> Entities<M> {
+    pub(super) fn slot(&self, id: Uuid) -> Option<&Slot<M>> {
+        self.slots.get(&id)
+    }
+
+    /// Whether entity `id` isn't read again.
+    pub(super) fn is_quarantined(&self, id: Uuid) -> bool {
+        let lives = self.discarded.get(&id);
+        lives.is_some_and(|lives| *lives >= LIVES_MAX)
+    }
 }
 
 impl<M: Hosted> Host<M> {
@@ -135,6 +157,10 @@ impl<M: Hosted> Host<M> {
             gate_wait: GateWait::new(),
             kind: std::marker::PhantomData,
         }
+    }
+
+    pub(super) fn node(&self) -> &Node {
+        &self.node
     }
 
     fn pen(&self, myself: &ActorRef<Message<M>>, entity: EntityId) -> Pen {
@@ -211,20 +237,16 @@ impl<M: Hosted> Host<M> {
         id: Uuid,
         request: Option<Request<M>>,
     ) {
-        if state
-            .discarded
-            .get(&id)
-            .is_some_and(|lives| *lives >= LIVES_MAX)
-        {
+        if state.is_quarantined(id) {
             request
                 .into_iter()
                 .for_each(|r| refuse(r, AskError::StoreUnavailable));
             return;
         }
         if M::load(&self.node, id, myself.clone()) {
-            state
-                .slots
-                .insert(id, Slot::Loading(request.into_iter().collect()));
+            let waiting = request.into_iter().collect();
+            state.slots.insert(id, Slot::Loading(waiting));
+            state.stats.loading();
         } else {
             request
                 .into_iter()
@@ -242,6 +264,7 @@ impl<M: Hosted> Host<M> {
         let Some(Slot::Loading(waiting)) = state.slots.remove(&id) else {
             return;
         };
+        state.stats.loaded();
         let begun = monotonic();
         let Some(entity) = loaded else {
             waiting
@@ -301,8 +324,10 @@ impl<M: Hosted> Host<M> {
         let lives = state.discarded.entry(id).or_default();
         *lives += 1;
         self.metrics.restarts.increment(1);
+        state.stats.restarted();
         if *lives >= LIVES_MAX {
             self.metrics.quarantined.increment(1);
+            state.stats.quarantined();
             tracing::error!(entity.id = %id, entity.kind = M::KIND.as_str(), "an entity is quarantined");
             return;
         }
@@ -447,18 +472,18 @@ impl<M: Hosted> Host<M> {
 impl<M: Hosted> Actor for Host<M> {
     type Msg = Message<M>;
     type State = Entities<M>;
-    type Arguments = Arc<AtomicUsize>;
+    type Arguments = Arc<ActorStats>;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<Self::Msg>,
-        depth: Self::Arguments,
+        stats: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         Ok(Entities {
             slots: HashMap::default(),
             discarded: HashMap::default(),
             armed: None,
-            depth,
+            stats,
             retired: false,
         })
     }
@@ -472,7 +497,7 @@ impl<M: Hosted> Actor for Host<M> {
         let begun = monotonic();
         match message {
             Message::Ask { id, request } => {
-                state.depth.fetch_sub(1, Ordering::Relaxed);
+                state.stats.taken();
                 self.ask(&myself, state, id, (request, begun));
             }
             Message::Loaded { id, loaded } => self.loaded(&myself, state, id, loaded),
@@ -512,11 +537,15 @@ impl<M: Hosted> Actor for Host<M> {
                 self.rearm(&myself, state);
             }
             Message::Wake { id } => self.wake(&myself, state, id),
+            Message::Observe { id, reply } => {
+                // Nobody listens any more: it has given up.
+                let _ = reply.send(self.observe(state, id));
+            }
         }
+        let took = begun.elapsed();
         self.metrics.messages.increment(1);
-        self.metrics
-            .handling_seconds
-            .record(begun.elapsed().as_secs_f64());
+        self.metrics.handling_seconds.record(took.as_secs_f64());
+        state.stats.handled(took, state.slots.len());
         Ok(())
     }
 }

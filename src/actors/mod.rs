@@ -16,6 +16,8 @@
 //! * [`ownership`]: which shards are ours, in which epoch, until when.
 //! * [`keeper`]: keeps that in step with the database: leases, take-over,
 //!   hand-over.
+//! * [`stats`]: what is counted of each actor; [`observe`]: what operators see
+//!   of all of them.
 //! * [`route`]: where a command runs: here, or at the node that owns its entity.
 //! * [`node`]: all of it together, as one value.
 //!
@@ -33,6 +35,7 @@ pub mod lane;
 pub mod lanes;
 pub mod loader;
 pub mod node;
+pub mod observe;
 pub mod ownership;
 pub mod purchase;
 pub mod queue;
@@ -40,6 +43,7 @@ pub mod queue_board;
 pub mod route;
 pub mod shell;
 pub mod sql_lane;
+pub mod stats;
 pub mod timetable;
 
 use std::sync::Arc;
@@ -152,6 +156,13 @@ pub enum Message<M: host::Hosted> {
     Wake {
         /// Which entity.
         id: Uuid,
+    },
+    /// Say how an entity is, without reading it.
+    Observe {
+        /// Which entity.
+        id: Uuid,
+        /// `None` if it isn't in memory, `Some(None)` while it is being read.
+        reply: oneshot::Sender<Option<Option<observe::Life>>>,
     },
 }
 

@@ -144,6 +144,16 @@ impl Ownership {
         self.slot(shard).state.read().clone()
     }
 
+    /// The other node that owns `shard`; `None` if it is ours, or nobody's as
+    /// far as is known.
+    #[must_use]
+    pub fn owner(&self, shard: ShardId) -> Option<Owner> {
+        match self.state(shard) {
+            Shard::Elsewhere { owner, .. } => owner,
+            Shard::Ours { .. } | Shard::HandingOver { .. } => None,
+        }
+    }
+
     /// The last sign of life of the owner that `shard` was taken from.
     #[must_use]
     pub fn alive_before(&self, shard: ShardId) -> Option<Timestamp> {

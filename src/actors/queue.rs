@@ -16,7 +16,7 @@ use crate::domain::decision::Tier;
 use crate::domain::ids::{PerformanceId, Seq};
 use crate::domain::queue::draw::Seed;
 use crate::domain::queue::policy::QueuePolicy;
-use crate::domain::queue::{Command, Event, Queue, QueuePlan, SeatsLeft};
+use crate::domain::queue::{Command, Event, Phase, Queue, QueuePlan, SeatsLeft};
 use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::checkpoint::Row;
 use crate::telemetry;
@@ -115,6 +115,32 @@ impl Hosted for Queue {
 
     fn idle_after(node: &Node) -> Millis {
         node.options.timetable_idle
+    }
+
+    fn observe(&self, now: Timestamp) -> serde_json::Value {
+        let (summary, policy) = (self.summary(now), &self.plan().policy);
+        let phase = match summary.phase {
+            Phase::PreQueue => "pre_queue",
+            Phase::Open => "open",
+            Phase::SoldOut => "sold_out",
+            Phase::Closed => "closed",
+        };
+        serde_json::json!({
+            "phase": phase,
+            "paused": summary.paused,
+            "draining": summary.draining,
+            "waiting": summary.waiting,
+            "active": summary.active,
+            "max_active": policy.max_active,
+            "admitted_total": summary.admitted_total,
+            "admission_per_second": summary.admission_per_second,
+            "estimated_wait_seconds": summary.estimated_wait_seconds,
+            "left": summary.left,
+            "expired": summary.expired,
+            "places_kept": self.kept(),
+            "seats_available": summary.seats.available,
+            "seats_held": summary.seats.held,
+        })
     }
 }
 

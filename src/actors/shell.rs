@@ -157,6 +157,18 @@ impl<M: Checkpointed> Shell<M> {
         self.entity
     }
 
+    /// Its last decision.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The last of its decisions that is in the database.
+    #[must_use]
+    pub fn stored(&self) -> Seq {
+        self.gate.durable()
+    }
+
     /// Whether its stored rows were written in an earlier epoch: nothing of
     /// this one has been submitted yet.
     #[must_use]

@@ -127,4 +127,18 @@ impl Hosted for Timetable {
     fn idle_after(node: &Node) -> Millis {
         node.options.timetable_idle
     }
+
+    fn observe(&self, _now: Timestamp) -> serde_json::Value {
+        let (plan, counts) = (self.plan(), self.counts());
+        serde_json::json!({
+            "performance_id": plan.performance_id,
+            "capacity": counts.capacity(),
+            "available": counts.available,
+            "held": counts.held,
+            "sold": counts.sold,
+            "blocked": counts.blocked,
+            "holds": self.holds().count(),
+            "open_orders": self.open_orders(),
+        })
+    }
 }

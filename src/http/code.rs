@@ -107,6 +107,10 @@ codes! {
     UserNotFound "user-not-found" NOT_FOUND "There is no such user"
         "No user has this id, or the account was deleted.";
 
+    // ---- operations
+    ActorNotFound "actor-not-found" NOT_FOUND "There is no such actor"
+        "No timetable, queue or account with this id is in memory now. What nobody asks for is read again when it is needed.";
+
     // ---- catalogue
     VenueNotFound "venue-not-found" NOT_FOUND "There is no such venue"
         "No venue has this id, or it is another organizer's.";

@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::actors::host::Hosted;
+use crate::actors::observe::Place;
 use crate::actors::queue_board::Known;
 use crate::actors::queue_board::copy::Followed;
 use crate::actors::route::{Ask, Elsewhere, MAC_HEADER, signed};
@@ -76,6 +77,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/internal/passes", post(passes))
         .route("/internal/told", post(told))
         .route("/internal/look", post(look))
+        .route("/internal/actors", post(actors))
+        .route("/internal/observe", post(observe))
         .with_state(Arc::new(internal))
 }
 
@@ -182,6 +185,25 @@ async fn told(
 /// How many seats of each timetable of ours are in which status.
 async fn counts(State(internal): State<Arc<Internal>>, Signed(()): Signed<()>) -> Response {
     answer(StatusCode::OK, &internal.app.node.own_counts())
+}
+
+/// The actors of this node that stand after a place in the list.
+async fn actors(
+    State(internal): State<Arc<Internal>>,
+    Signed((after, limit)): Signed<(Option<Place>, u64)>,
+) -> Response {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let rows = internal.app.node.own_actors(after.as_ref(), limit);
+    answer(StatusCode::OK, &rows)
+}
+
+/// What an entity of ours says of itself.
+async fn observe(
+    State(internal): State<Arc<Internal>>,
+    Signed((kind, id)): Signed<(EntityKind, Uuid)>,
+) -> Response {
+    let seen = internal.app.node.observe_own(kind, id).await;
+    answer(StatusCode::OK, &seen)
 }
 
 /// Something has changed in the database.

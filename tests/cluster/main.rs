@@ -277,6 +277,39 @@ async fn each_node_owns_its_share_and_serves_all_of_it_through_either() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operators_see_the_actors_of_all_nodes_and_which_node_does_not_answer() {
+    let world = World::start().await;
+    let (a, admin) = (world.at_a(), world.a.admin().await);
+    for timetable in world.timetables() {
+        a.hold_seats(&timetable, &["G-A-1"]).await;
+    }
+    let path = "/admin/actors?limit=100";
+    let seen = admin.get(path).ok(200).await;
+    assert_eq!(seen["unanswered"], json!([]));
+    let rows = seen["items"].as_array().unwrap().iter();
+    let dates: Vec<&Value> = rows.filter(|row| row["kind"] == "timetable").collect();
+    assert_eq!(dates.len(), DATES);
+    for node in ["node-a", "node-b"] {
+        assert!(dates.iter().any(|row| row["node"] == node), "{seen}");
+    }
+    // Each says of itself what it is, wherever it is.
+    for row in dates {
+        let one = format!("/admin/actors/timetable/{}", row["name"].as_str().unwrap());
+        let one = admin.get(&one).ok(200).await;
+        assert_eq!(one["life"]["observed"]["held"], 1);
+        assert_eq!(one["actor"]["node"], row["node"]);
+    }
+    signal(&world.b, "-STOP");
+    let asked = Instant::now();
+    let seen = admin.get(path).ok(200).await;
+    signal(&world.b, "-CONT");
+    assert_eq!(seen["unanswered"], json!(["node-b"]));
+    assert!(asked.elapsed() < TAKE_OVER_LIMIT, "{:?}", asked.elapsed());
+    let rows = seen["items"].as_array().unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["node"] == "node-a"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn when_one_is_killed_the_other_serves_all_and_shares_again_once_it_is_back() {
     kill_one(World::start().await).await;
 }

@@ -176,6 +176,11 @@ async fn a_panic_on_purpose_is_one_timetables_alone_and_sells_each_seat_once() {
     assert_eq!((&map["sold"], &map["held"]), (&json!(BUYERS), &json!(0)));
     let restarts = "onsale_actor_restarts_total{kind=\"timetable\"}";
     assert_eq!(troubled.metric(restarts).await, 2);
+    let admin = troubled.server.admin().await;
+    let seen = admin.get(&format!("/admin/actors/timetable/{timetable}"));
+    let seen = seen.ok(200).await;
+    assert_eq!(seen["actor"]["restarts"], 2);
+    assert_eq!(seen["life"]["observed"]["sold"], BUYERS);
     troubled.end();
 }
 
@@ -198,6 +203,14 @@ async fn panics_on_purpose_again_and_again_quarantine_their_account_alone() {
     bob.hold_seats(&troubled.scene.timetable, &["G-A-1"]).await;
     let quarantined = "onsale_entities_quarantined{kind=\"account\"}";
     assert_eq!(troubled.metric(quarantined).await, 1);
+    let actors = troubled.server.admin().await.get("/admin/actors?limit=100");
+    let actors = actors.ok(200).await;
+    let mut rows = actors["items"].as_array().unwrap().iter();
+    let away = rows.find(|row| row["state"] == "quarantined").unwrap();
+    assert_eq!(
+        (&away["kind"], &away["restarts"]),
+        (&json!("account"), &json!(3))
+    );
 
     assert!(troubled.server.terminate().success());
     let whole = troubled.settings.clone().env("ONSALE_SABOTAGE", "");

@@ -15,6 +15,7 @@ mod common;
 mod harness;
 
 mod accounts;
+mod actors;
 mod admin;
 mod cancelled_requests;
 mod catalogue;

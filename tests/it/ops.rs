@@ -57,6 +57,8 @@ const CALLS: &[(&str, &str)] = &[
     ("put", "/admin/performances/{}/queue"),
     ("put", "/admin/users/{}/roles"),
     ("get", "/admin/users"),
+    ("get", "/admin/actors"),
+    ("get", "/admin/cluster"),
     ("get", "/admin/dead-letters"),
     ("post", "/admin/dead-letters/{}/requeue"),
 ];

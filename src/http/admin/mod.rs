@@ -1,5 +1,6 @@
 //! The administration: the catalogue, the cluster, and what went wrong.
 
+mod actors;
 mod categories;
 mod cluster;
 mod dead_letters;
@@ -38,6 +39,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(timetables::add))
         .routes(routes!(categories::rename, categories::delete))
         .routes(routes!(cluster::cluster))
+        .routes(routes!(actors::list))
+        .routes(routes!(actors::read))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::requeue))
 }

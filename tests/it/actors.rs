@@ -1,0 +1,150 @@
+//! What operators see of all actors, and of one.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::common::client::Client;
+use crate::harness::{TestServer, eventually, list, number, text};
+
+/// An actor that nobody has asked yet is in memory a moment after the first
+/// question.
+const SEEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// All actors, page by page.
+async fn all(admin: &Client, limit: usize) -> Vec<Value> {
+    let mut rows = Vec::new();
+    let mut path = format!("/admin/actors?limit={limit}");
+    loop {
+        let page = admin.get(&path).ok(200).await;
+        assert_eq!(page["unanswered"], json!([]));
+        let items = list(&page, "items");
+        assert!(items.len() <= limit);
+        rows.extend_from_slice(items);
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/admin/actors?limit={limit}&cursor={cursor}"),
+            None => return rows,
+        }
+    }
+}
+
+async fn row(admin: &Client, kind: &str, name: &str) -> Option<Value> {
+    let rows = all(admin, 100).await;
+    let mut of = rows
+        .into_iter()
+        .filter(|row| row["kind"] == kind && row["name"] == name);
+    of.next()
+}
+
+#[tokio::test]
+async fn an_admin_sees_what_each_actor_has_done() {
+    let server = TestServer::start_without_rates().await;
+    let (admin, scene) = (server.admin(), server.small().await);
+    let buyer = server.buyer_with_money(1_000_000).await;
+    buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    let first = row(&admin, "timetable", &scene.timetable).await.unwrap();
+    assert_eq!(first["state"], "running");
+    assert!(text(&first, "title").starts_with("The Nutcracker"));
+    assert!(!text(&first, "node").is_empty());
+    assert_eq!(
+        (number(&first, "entities"), number(&first, "restarts")),
+        (1, 0)
+    );
+
+    for seat in 2..=10 {
+        let seat = format!("F1-A-{seat}");
+        let hold = buyer.hold_seats(&scene.timetable, &[&seat]).await;
+        let path = format!("/holds/{}", text(&hold, "hold_id"));
+        buyer.delete(&path).send().await.assert_status(204);
+    }
+    let then = row(&admin, "timetable", &scene.timetable).await.unwrap();
+    assert!(number(&then, "messages") >= number(&first, "messages") + 18);
+    assert!(then["uptime_seconds"].as_f64() > first["uptime_seconds"].as_f64());
+    let (mean, p99) = (&then["handling_mean_us"], &then["handling_p99_us"]);
+    assert!(mean.as_f64().unwrap() > 0.0 && p99.as_f64().unwrap() > 0.0);
+    assert_eq!(number(&then, "mailbox_depth"), 0);
+
+    // The buyer's account is one of those of its shard.
+    let rows = all(&admin, 100).await;
+    let shards = rows.iter().filter(|row| row["kind"] == "account");
+    let shards: Vec<_> = shards.map(|row| text(row, "name")).collect();
+    assert!(
+        shards.iter().any(|name| name.starts_with("shard-")),
+        "{rows:?}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_list_comes_in_pages_each_actor_once() {
+    let server = TestServer::start().await;
+    let admin = server.admin();
+    for _ in 0..12 {
+        server.buyer_with_money(1).await;
+    }
+    let whole = all(&admin, 100).await;
+    let places = |rows: &[Value]| -> Vec<(String, String)> {
+        let place = |row: &Value| (text(row, "kind").to_owned(), text(row, "name").to_owned());
+        rows.iter().map(place).collect()
+    };
+    assert!(whole.len() >= 10, "{whole:?}");
+    let mut sorted = places(&whole);
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!(places(&whole), sorted);
+    assert_eq!(places(&all(&admin, 3).await), places(&whole));
+    admin
+        .get("/admin/actors?cursor=nonsense")
+        .problem(422, "invalid-request")
+        .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_actor_says_of_itself_what_it_has_in_memory() {
+    let server = TestServer::start().await;
+    let (admin, scene) = (server.admin(), server.small().await);
+    let buyer = server.buyer_with_money(1_000_000).await;
+    let hold = buyer
+        .hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"])
+        .await;
+    let path = format!("/admin/actors/timetable/{}", scene.timetable);
+    let seen = admin.get(&path).ok(200).await;
+    let observed = &seen["life"]["observed"];
+    assert_eq!(
+        (&observed["held"], &observed["holds"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(observed["performance_id"], scene.performance);
+    assert_eq!(seen["life"]["next_deadline"], hold["expires_at"]);
+    buyer.order(text(&hold, "hold_id")).ok(201).await;
+    eventually("the sale is observed", SEEN_LIMIT, async || {
+        let seen = admin.get(&path).ok(200).await;
+        let (life, observed) = (&seen["life"], &seen["life"]["observed"]);
+        let is_sold = observed["sold"] == 2 && observed["holds"] == 0;
+        (is_sold && life["seq"] == life["stored_seq"]).then_some(())
+    })
+    .await;
+    // What isn't in memory is not read for that.
+    let absent = format!("/admin/actors/timetable/{}", Uuid::now_v7());
+    admin.get(&absent).problem(404, "actor-not-found").await;
+    for path in ["/admin/actors/timetable/x", "/admin/actors/seat/1"] {
+        admin.get(path).problem(404, "actor-not-found").await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn only_an_admin_sees_the_actors() {
+    let server = TestServer::shared().await;
+    let one = format!("/admin/actors/timetable/{}", Uuid::now_v7());
+    for path in ["/admin/actors", &one] {
+        for other in [server.buyer(), server.organizer()] {
+            other.get(path).problem(403, "forbidden").await;
+        }
+        let nobody = server.anyone().call(Method::GET, path);
+        nobody.problem(401, "unauthorized").await;
+    }
+}
