@@ -46,6 +46,9 @@ struct State {
     /// One letter a seat; empty until the timetable has been loaded.
     statuses: Vec<u8>,
     counts: SeatCounts,
+    /// The counts are known, not only supposed of a timetable that nobody has
+    /// looked at yet.
+    is_counted: bool,
     version: u64,
     /// Where it comes from.
     source: Source,
@@ -93,11 +96,12 @@ pub struct Board {
 }
 
 impl Board {
-    /// A map that isn't loaded yet, of which only the counts are known.
+    /// A map that isn't loaded yet, of which only the counts are supposed.
     fn cold(id: TimetableId, counts: SeatCounts) -> Self {
         let state = State {
             statuses: Vec::new(),
             counts,
+            is_counted: false,
             version: 0,
             source: Source::Cold,
             loaded_at: 0,
@@ -129,6 +133,7 @@ impl Board {
         let mut state = self.state.lock();
         state.statuses = statuses.map(SeatStatus::letter).collect();
         state.counts = counts;
+        state.is_counted = true;
         state.source = Source::Here;
         state.version = (state.version + 1).max((u64::from(epoch.0) << COUNTER_BITS) + 1);
         state.loaded_at = state.version;
@@ -182,7 +187,14 @@ impl Board {
         };
         if is_out_of_date {
             state.counts = counts;
+            state.is_counted = true;
         }
+    }
+
+    /// Whether somebody who knows has told the counts.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.state.lock().is_counted
     }
 
     /// Whether the timetable itself keeps it up to date.
@@ -248,6 +260,7 @@ impl Board {
         let is_news = state.version != copy.version;
         state.version = copy.version;
         state.counts = copy.counts;
+        state.is_counted = true;
         state.source = Source::Mirrored(at);
         drop(state);
         if is_news {

@@ -141,6 +141,10 @@ async fn queue(node: Arc<Node>, id: PerformanceId) -> Option<Box<Entity<Queue>>>
     node.lanes.settled(EntityId::from(id)).await;
     let plan = Arc::new(node.queue_plan(id)?);
     let now = node.clock.now();
+    // Without them it admits nobody, and asks again.
+    if let Err(error) = retried(|| node.count_seats(id)).await {
+        tracing::warn!(%error, performance.id = %id, "the seats of a queue could not be counted");
+    }
     match retried(|| node.store.load_queue(id, now)).await {
         Ok(stored) => Some(Box::new(Entity {
             machine: Queue::restore(plan, stored.state),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ractor::ActorRef;
 use uuid::Uuid;
 
+use super::board::SeatCounts;
 use super::host::{Hosted, Needs};
 use super::loader::read_queue;
 use super::node::Node;
@@ -13,11 +14,13 @@ use super::queue_board::{Life, QueueBoard};
 use super::shell::Shell;
 use super::{Handle, Message};
 use crate::domain::decision::Tier;
-use crate::domain::ids::{PerformanceId, Seq};
+use crate::domain::ids::{PerformanceId, Seq, TimetableId};
+use crate::domain::plan::Plan;
 use crate::domain::queue::draw::Seed;
 use crate::domain::queue::policy::QueuePolicy;
 use crate::domain::queue::{Command, Event, Phase, Queue, QueuePlan, SeatsLeft};
 use crate::domain::time::{Millis, Timestamp};
+use crate::persistence::StoreError;
 use crate::persistence::checkpoint::Row;
 use crate::telemetry;
 
@@ -65,6 +68,11 @@ impl Hosted for Queue {
 
     fn woken(shell: &mut Shell<Self>, node: &Arc<Node>, now: Timestamp, rows: &[Row]) {
         shell.recover(now, rows);
+        // Before anything is decided: nobody enters where nothing is left.
+        let seats = node.seats_left(shell.machine.plan().performance_id);
+        if let Some(left) = seats {
+            shell.learn(&Event::SeatsTold(left));
+        }
         drop(shell.catch_up(now));
         let life = (shell.epoch(), shell.activation());
         let queue = &mut shell.machine;
@@ -166,19 +174,54 @@ impl Node {
     }
 
     /// How many seats are left on all dates of a performance, as far as this
-    /// node knows; `None` if there is no such performance.
+    /// node knows; `None` if it doesn't know that of one of them
+    /// ([`Node::count_seats`]), or there is no such performance.
     #[must_use]
     pub fn seats_left(&self, id: PerformanceId) -> Option<SeatsLeft> {
-        let performance = self.catalogue.performance(id)?;
         let mut left = SeatsLeft::default();
-        for date in &performance.timetables {
-            if date.row.cancelled_at.is_none() {
-                let counts = self.board(&date.plan).counts();
-                left.available = left.available.saturating_add(counts.available);
-                left.held = left.held.saturating_add(counts.held);
+        for plan in self.dates_of(id)? {
+            let board = self.board(&plan);
+            if !board.is_counted() {
+                return None;
             }
+            let counts = board.counts();
+            left.available = left.available.saturating_add(counts.available);
+            left.held = left.held.saturating_add(counts.held);
         }
         Some(left)
+    }
+
+    /// The same; reads from the store what this node doesn't know yet: of dates
+    /// that are new to it.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn count_seats(&self, id: PerformanceId) -> Result<Option<SeatsLeft>, StoreError> {
+        let dates = self.dates_of(id).unwrap_or_default();
+        let unknown = dates.iter().filter(|plan| !self.board(plan).is_counted());
+        let unknown: Vec<TimetableId> = unknown.map(|plan| plan.timetable_id).collect();
+        if !unknown.is_empty() {
+            let counts = self.store.seat_counts_of(&unknown).await?;
+            for (timetable, sold, blocked) in counts {
+                let plan = dates.iter().find(|plan| plan.timetable_id == timetable);
+                let Some(plan) = plan else { continue };
+                self.board(plan).count(SeatCounts {
+                    available: plan.layout.capacity().saturating_sub(sold + blocked),
+                    held: 0,
+                    sold,
+                    blocked,
+                });
+            }
+        }
+        Ok(self.seats_left(id))
+    }
+
+    /// The dates of a performance that weren't cancelled.
+    fn dates_of(&self, id: PerformanceId) -> Option<Vec<Arc<Plan>>> {
+        let performance = self.catalogue.performance(id)?;
+        let dates = performance.timetables.iter();
+        let dates = dates.filter(|date| date.row.cancelled_at.is_none());
+        Some(dates.map(|date| Arc::clone(&date.plan)).collect())
     }
 }
 
@@ -193,8 +236,15 @@ async fn tell_facts(node: Arc<Node>, board: Arc<QueueBoard>, life: Life) {
         if board.life() != Some(life) || !is_running {
             return;
         }
-        let Some(left) = node.seats_left(id) else {
-            return;
+        let left = match node.count_seats(id).await {
+            Ok(Some(left)) => left,
+            Ok(None) if node.catalogue.performance(id).is_none() => return,
+            // Until it is known, nobody enters.
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::debug!(%error, performance.id = %id, "seats could not be counted");
+                continue;
+            }
         };
         // A queue that nobody uses is left in peace, to be unloaded.
         if told == Some(left) && !board.is_stirred() {

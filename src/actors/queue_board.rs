@@ -374,7 +374,7 @@ mod tests {
     use crate::domain::decision::{Machine as _, catch_up, step};
     use crate::domain::ids::{QueueTicketId, Seq};
     use crate::domain::queue::policy::{Preset, QueuePolicy};
-    use crate::domain::queue::{Command, QueuePlan};
+    use crate::domain::queue::{Command, Event, QueuePlan, SeatsLeft};
 
     const LIFE: Life = (Epoch(3), Activation(1));
     const NOW: Timestamp = Timestamp(1_000_000);
@@ -385,7 +385,7 @@ mod tests {
             admit: None,
             ..Preset::Active50.policy()
         };
-        Queue::new(Arc::new(QueuePlan {
+        let mut queue = Queue::new(Arc::new(QueuePlan {
             performance_id: PerformanceId(Uuid::nil()),
             policy,
             opens_at: Timestamp(0),
@@ -393,7 +393,13 @@ mod tests {
             capacity: 100,
             places_max: 100,
             withdrawn: false,
-        }))
+        }));
+        let left = SeatsLeft {
+            available: 100,
+            held: 0,
+        };
+        queue.apply(Seq(0), &Event::SeatsTold(left));
+        queue
     }
 
     /// Somebody joins, enters, and leaves again. Whose pass is over then.

@@ -243,6 +243,12 @@ impl<M: Checkpointed> Shell<M> {
         self.submit(now, before, Tier::Memory, &adopted, None);
     }
 
+    /// Applies what was learnt on loading and has no number: a volatile event.
+    pub fn learn(&mut self, event: &M::Event) {
+        debug_assert!(!M::is_durable(event), "it would have to be written");
+        self.machine.apply(self.seq, event);
+    }
+
     /// Has all rows of its checkpoint written: what is there can't be added to.
     pub fn rewrite_checkpoint(&mut self, now: Timestamp) {
         let life = (self.submitted.epoch, self.submitted.activation);

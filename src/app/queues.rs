@@ -73,7 +73,8 @@ async fn tell(node: Arc<Node>, notice: Notice) -> Result<(), NotTold> {
         Deed::Purchased => {
             // First what is left: who leaves makes room, and nobody is to enter
             // where nothing is left.
-            if let Some(left) = node.seats_left(id) {
+            let left = node.count_seats(id).await;
+            if let Some(left) = left.map_err(|_| NotTold::StoreAway)? {
                 tell_one(&node, id, Command::Seats(left)).await?;
             }
             Command::Purchased { user, at }

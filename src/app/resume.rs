@@ -18,7 +18,8 @@ impl App {
             let Some(plan) = self.catalogue.plan(timetable) else {
                 continue;
             };
-            self.node.boards.open(timetable, || SeatCounts {
+            // What the bus has delivered by now may have opened it already.
+            self.node.board(&plan).count(SeatCounts {
                 available: plan.layout.capacity().saturating_sub(sold + blocked),
                 held: 0,
                 sold,

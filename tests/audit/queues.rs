@@ -6,7 +6,7 @@ use onsale::domain::ids::QueueTicketId;
 use onsale::domain::queue::draw::{Digest, Seed};
 use onsale::domain::queue::line::TicketNumber;
 use onsale::domain::queue::policy::{Admit, Opening, QueuePolicy, Terms};
-use onsale::domain::queue::{Claim, Command, Event, QueuePlan};
+use onsale::domain::queue::{Claim, Command, Event, QueuePlan, SeatsLeft};
 
 on_both_stores!(
     a_number_that_was_not_reserved_or_is_given_again_is_found,
@@ -29,6 +29,12 @@ const POLICY: QueuePolicy = QueuePolicy {
     ..QueuePolicy::PLAIN
 };
 
+/// What a queue is told on loading.
+const ALL_LEFT: Event = Event::SeatsTold(SeatsLeft {
+    available: SEATS,
+    held: 0,
+});
+
 fn after(seconds: u32) -> Timestamp {
     NOW.plus(Millis::from_secs(seconds))
 }
@@ -43,7 +49,9 @@ pub(super) fn line(performance: PerformanceId, epoch: Epoch) -> Live<Queue> {
         places_max: 1_000,
         withdrawn: false,
     };
-    Live::new(Queue::new(Arc::new(plan)), performance, epoch)
+    let mut queue = Queue::new(Arc::new(plan));
+    queue.apply(Seq(0), &ALL_LEFT);
+    Live::new(queue, performance, epoch)
 }
 
 fn person(number: u128) -> UserId {
@@ -137,6 +145,7 @@ impl World {
         let line = &mut self.line;
         line.machine = Queue::restore(Arc::clone(line.machine.plan()), loaded.state);
         (line.seq, line.stored) = (loaded.stamp.seq, loaded.stamp);
+        line.machine.apply(line.seq, &ALL_LEFT);
         line.activation = Activation(line.activation.0 + 1);
         line.waiting = None;
     }

@@ -105,9 +105,11 @@ impl Queue {
         self.free_slots().min(by_window).saturating_add(entering)
     }
 
-    /// Whether somebody could enter, but for the window.
+    /// Whether somebody could enter, but for the window. Nobody does until it is
+    /// known what is left.
     fn may_admit(&self) -> bool {
         self.batch.is_none()
+            && self.seats.is_some()
             && !self.paused
             && self.places.counts().waiting > 0
             && self.free_slots() > 0

@@ -16,7 +16,8 @@ pub struct QueuePlan {
     /// When it closes: nobody enters or joins from then on.
     pub closes_at: Timestamp,
     /// How many seats all timetables have together: what is told to be
-    /// available until [`super::Command::Seats`] tells better.
+    /// available until [`super::Command::Seats`] tells better. Until then nobody
+    /// enters.
     pub capacity: u32,
     /// How many places may be kept in memory at once: waiting, inside, and
     /// those that ended lately.

@@ -16,6 +16,12 @@ use crate::domain::time::Millis;
 const OPENS: Timestamp = Timestamp(1_000_000);
 const CLOSES: Timestamp = Timestamp(900_000_000);
 
+/// What is left of the seats, where that isn't what it is about.
+const PLENTY: SeatsLeft = SeatsLeft {
+    available: 1_000,
+    held: 0,
+};
+
 fn plan(policy: QueuePolicy) -> QueuePlan {
     QueuePlan {
         performance_id: PerformanceId(Uuid::from_u128(1)),
@@ -46,8 +52,14 @@ struct Scene {
 
 impl Scene {
     fn new(policy: QueuePolicy) -> Self {
+        Self::of(plan(policy))
+    }
+
+    fn of(plan: QueuePlan) -> Self {
+        let mut queue = Queue::new(Arc::new(plan));
+        queue.apply(Seq(0), &Event::SeatsTold(PLENTY));
         Self {
-            queue: Queue::new(Arc::new(plan(policy))),
+            queue,
             seq: Seq(0),
             now: OPENS,
             tickets: 0,
@@ -114,6 +126,7 @@ impl Scene {
             places: self.queue.place_rows().collect(),
         };
         self.queue = Queue::restore(Arc::clone(self.queue.plan()), state);
+        self.queue.apply(self.seq, &Event::SeatsTold(PLENTY));
     }
 }
 
@@ -408,6 +421,28 @@ fn a_lost_place_comes_back_with_its_number_and_one_that_was_used_does_not() {
         panic!("anyone may join again");
     };
     assert!(new && standing.number > newcomer.number, "at the tail");
+}
+
+#[test]
+fn nobody_enters_until_it_is_known_what_is_left() {
+    let mut scene = Scene::new(cap(1));
+    scene.join(1);
+    scene.queue = Queue::restore(
+        Arc::clone(scene.queue.plan()),
+        QueueState {
+            queue: scene.queue.row(),
+            places: scene.queue.place_rows().collect(),
+        },
+    );
+    scene.pass(60);
+    assert_eq!(scene.state(1).state, State::Waiting, "nothing is known");
+    let nothing = SeatsLeft::default();
+    scene.ask(Command::Seats(nothing)).unwrap();
+    scene.pass(60);
+    assert_eq!(scene.state(1).state, State::Closed);
+    scene.ask(Command::Seats(PLENTY)).unwrap();
+    scene.run();
+    assert_eq!(scene.state(1).state, State::Admitted);
 }
 
 #[test]

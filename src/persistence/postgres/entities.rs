@@ -73,16 +73,26 @@ impl PostgresStore {
                      GROUP BY 1",
                 );
                 let rows = rows.fetch_all(c.on()).await?;
-                let count = |row: &PgRow, at: usize| -> Result<u32, StoreError> {
-                    let count: i64 = row.try_get(at)?;
-                    Ok(u32::try_from(count).unwrap_or(u32::MAX))
-                };
-                rows.iter()
-                    .map(|row| {
-                        let id = TimetableId(row.try_get(0)?);
-                        Ok((id, count(row, 1)?, count(row, 2)?))
-                    })
-                    .collect()
+                rows.iter().map(seat_count).collect()
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn seat_counts_of(
+        &self,
+        timetables: &[TimetableId],
+    ) -> Result<Vec<(TimetableId, u32, u32)>, StoreError> {
+        let wanted: Vec<Uuid> = timetables.iter().map(|id| id.0).collect();
+        self.load(move |c| {
+            Box::pin(async move {
+                let rows = c.sql(
+                    "SELECT id, (SELECT count(*) FROM sold_seat WHERE timetable_id = id), \
+                            (SELECT count(*) FROM blocked_seat WHERE timetable_id = id) \
+                     FROM unnest($1::uuid[]) AS wanted (id)",
+                );
+                let rows = rows.bind(wanted).fetch_all(c.on()).await?;
+                rows.iter().map(seat_count).collect()
             })
         })
         .await
@@ -150,6 +160,14 @@ pub(super) async fn version(c: &mut Link, entity: EntityId) -> Result<Option<Sta
         .fetch_optional(c.on())
         .await?;
     row.map(|row| stored::stamp(&row, 0)).transpose()
+}
+
+fn seat_count(row: &PgRow) -> Result<(TimetableId, u32, u32), StoreError> {
+    let count = |at: usize| -> Result<u32, StoreError> {
+        let count: i64 = row.try_get(at)?;
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    };
+    Ok((TimetableId(row.try_get(0)?), count(1)?, count(2)?))
 }
 
 async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>, StoreError> {

@@ -79,6 +79,25 @@ impl SqliteStore {
             .collect()
     }
 
+    pub(crate) async fn seat_counts_of(
+        &self,
+        timetables: &[TimetableId],
+    ) -> Result<Vec<(TimetableId, u32, u32)>, StoreError> {
+        let wanted: Vec<String> = timetables.iter().map(|id| hex(id.0)).collect();
+        let rows = sqlx::query(
+            "SELECT id, (SELECT count(*) FROM sold_seat WHERE timetable_id = id), \
+                    (SELECT count(*) FROM blocked_seat WHERE timetable_id = id) \
+             FROM (SELECT unhex(value) AS id FROM json_each(?1))",
+        );
+        let rows = rows.bind(json(&wanted)?).fetch_all(&self.readers).await?;
+        rows.iter()
+            .map(|row| {
+                let id = TimetableId(row.try_get(0)?);
+                Ok((id, row.try_get(1)?, row.try_get(2)?))
+            })
+            .collect()
+    }
+
     pub(crate) async fn stored_answer(
         &self,
         user: UserId,

@@ -67,6 +67,17 @@ impl Store {
         on_backend!(self, seat_counts())
     }
 
+    /// The same of these timetables alone, those without any included.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn seat_counts_of(
+        &self,
+        timetables: &[TimetableId],
+    ) -> Result<Vec<(TimetableId, u32, u32)>, StoreError> {
+        on_backend!(self, seat_counts_of(timetables))
+    }
+
     /// The stored answer under a key.
     ///
     /// # Errors

@@ -361,6 +361,9 @@ impl World {
         let plan = Arc::clone(self.scene.queue.plan());
         self.scene.queue = Queue::restore(plan, state);
         self.scene.seq = self.settled;
+        // As it is on loading.
+        let seats = Event::SeatsTold(PLENTY);
+        self.scene.queue.apply(self.scene.seq, &seats);
         self.parked.clear();
         // Nobody was told of a pass that wasn't stored.
         self.entered.retain(|(seq, ..)| *seq <= self.settled);

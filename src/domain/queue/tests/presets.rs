@@ -142,10 +142,10 @@ fn a_drained_queue_takes_nobody_new_and_lets_in_who_waits() {
 
 #[test]
 fn places_have_a_bound() {
-    let mut scene = Scene::new(cap(1));
-    let mut small = plan(cap(1));
-    small.places_max = 3;
-    scene.queue = Queue::new(Arc::new(small));
+    let mut scene = Scene::of(QueuePlan {
+        places_max: 3,
+        ..plan(cap(1))
+    });
     for number in 1..=3 {
         scene.join(number);
     }
@@ -172,14 +172,15 @@ fn a_crowd_enters_in_order_within_the_window_and_nobody_twice_or_never() {
         count: CROWD / 100,
         every_seconds: 10,
     };
-    let mut scene = Scene::new(QueuePolicy {
+    let policy = QueuePolicy {
         free_admission: 1_000,
         admit: Some(admit),
         ..QueuePolicy::PLAIN
+    };
+    let mut scene = Scene::of(QueuePlan {
+        places_max: 2 * CROWD,
+        ..plan(policy)
     });
-    let mut large = plan(scene.queue.plan().policy);
-    large.places_max = 2 * CROWD;
-    scene.queue = Queue::new(Arc::new(large));
     scene.now = Timestamp(OPENS.0 - 1);
     for number in 1..=CROWD {
         scene.join(number);
