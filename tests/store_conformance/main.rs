@@ -51,6 +51,7 @@ mod on_purpose;
 mod open_batch;
 mod outbox;
 mod postgres;
+mod queue_life;
 mod queues;
 #[path = "../common/random.rs"]
 mod random;

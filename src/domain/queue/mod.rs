@@ -14,7 +14,7 @@
 //! * [`draw`]: the opening by lot.
 //! * `apply`: what events do.
 //! * [`revoked`]: passes that are over before their time.
-//! * [`restore`]: how it comes back from the store.
+//! * `rows`, [`restore`]: what is stored of it, and how it comes back.
 
 mod admit;
 mod apply;
@@ -30,6 +30,7 @@ pub mod policy;
 mod rate;
 pub mod restore;
 pub mod revoked;
+mod rows;
 mod signs;
 mod standing;
 mod window;
