@@ -22,12 +22,17 @@ use tokio::time::Instant;
 use crate::domain::ids::{Activation, Epoch, PerformanceId, ShardSet, UserId, shard_of};
 use crate::domain::queue::line::{Line, LineDelta, TicketNumber};
 use crate::domain::queue::revoked::Revoked;
-use crate::domain::queue::{News, Queue, Summary};
+use crate::domain::queue::{News, Pace, Queue, Summary};
 use crate::domain::time::{Millis, Timestamp};
 
 /// How many changes of the line, and how many lists of news, are kept for
 /// followers; who is further behind takes the whole.
 const KEPT_MAX: usize = 128;
+
+/// The bits of a line's version that count within an epoch, and those of the
+/// epoch: it rises over restarts and take-overs, and stays below 2^53.
+const COUNTER_BITS: u32 = 32;
+const EPOCH_MASK: u64 = (1 << 21) - 1;
 
 /// How often passes that have ended by themselves are looked for.
 const PRUNE_EVERY: Millis = Millis::from_secs(10);
@@ -44,9 +49,8 @@ pub struct Told {
     pub version: u64,
     /// The figures, as of then.
     pub summary: Summary,
-    /// How many enter a second, as far as can be told; infinite where nothing
-    /// holds anybody back.
-    pub per_second: f64,
+    /// What waits are foretold by; `None` if nobody enters.
+    pub pace: Option<Pace>,
     /// The last changes of the line, oldest first, each following on the one
     /// before it.
     pub deltas: VecDeque<Arc<LineDelta>>,
@@ -123,7 +127,8 @@ impl QueueBoard {
         self.id
     }
 
-    /// The queue was loaded, and begins a new life.
+    /// The queue was loaded, and begins a new life; the versions of its line go
+    /// on.
     pub fn load(&self, queue: &mut Queue, life: Life, now: Timestamp) {
         let over = queue.revoked().since(0);
         let over = over.map(|pass| ((pass.user, pass.number), (pass.version, pass.until)));
@@ -136,13 +141,19 @@ impl QueueBoard {
         };
         let _ = queue.take_delta();
         let _ = queue.take_news();
-        *self.line.write() = queue.line().snapshot().into();
+        let mut line = self.line.write();
+        // Above all that an earlier life has told, in this epoch, too.
+        let (epoch, _) = life;
+        let first = (u64::from(epoch.0) & EPOCH_MASK) << COUNTER_BITS;
+        queue.number_line_from(first.max(line.seq() + 1));
+        *line = queue.line().snapshot().into();
+        drop(line);
         self.stirred.store(false, Ordering::Relaxed);
         let told = Told {
             life,
             version: 0,
             summary: queue.summary(now),
-            per_second: queue.per_second(now),
+            pace: queue.pace(now),
             deltas: VecDeque::new(),
             news: VecDeque::new(),
         };
@@ -172,7 +183,7 @@ impl QueueBoard {
         let mut told = Told::clone(&before);
         told.version += 1;
         told.summary = queue.summary(now);
-        told.per_second = queue.per_second(now);
+        told.pace = queue.pace(now);
         if let Some(delta) = queue.take_delta() {
             let mut line = self.line.write();
             if line.follow(&delta).is_err() {
@@ -458,6 +469,29 @@ mod tests {
         // Another life of the queue is copied as a whole.
         here.load(&mut queue, (Epoch(4), Activation(1)), NOW);
         assert!(here.copy_since(there.known()).whole);
+    }
+
+    #[test]
+    fn versions_of_the_line_rise_over_reloads_and_epochs_and_stay_below_2_to_the_53() {
+        let board = QueueBoards::default().open(PerformanceId(Uuid::nil()));
+        let mut told = Vec::new();
+        // A panic reloads it within its epoch; then another node has it, and
+        // then this one again, in the last epoch that there is room for.
+        let last = Epoch(u32::try_from(EPOCH_MASK).unwrap());
+        let lives = [(Epoch(3), 1), (Epoch(3), 2), (Epoch(3), 3), (last, 1)];
+        for (epoch, activation) in lives {
+            let (mut queue, mut seq) = (queue(), Seq(0));
+            board.load(&mut queue, (epoch, Activation(activation)), NOW);
+            told.push(queue.line().seq());
+            for _ in 0..3 {
+                come_and_go(&mut queue, &mut seq);
+                board.tell(&mut queue, NOW);
+                told.push(queue.line().seq());
+                assert_eq!(board.with_line(Line::seq), queue.line().seq());
+            }
+        }
+        assert!(told.is_sorted_by(|a, b| a < b), "{told:?}");
+        assert!(told.iter().all(|seq| *seq < 1 << 53));
     }
 
     #[test]

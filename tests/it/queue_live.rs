@@ -412,3 +412,36 @@ async fn what_a_client_sends_on_the_socket_harms_nobody() {
         .until("it moves", |frame| frame["position"] == 1)
         .await;
 }
+
+/// Who enters with the opening is told so by both.
+#[tokio::test]
+async fn a_tick_foretells_what_a_state_does() {
+    const OPENS_IN: i64 = 300;
+    let server = TestServer::shared().await;
+    let policy = json!({ "max_active": 2, "active_ttl_seconds": 600 });
+    let show = Show::small()
+        .with("opens_at", in_seconds(OPENS_IN).into())
+        .with("queue", policy);
+    let scene = server.open(&show).await;
+    // One of each pair enters at once, the other ten minutes after the opening.
+    let (second, mut inside) = {
+        joined(server, &scene).await;
+        joined(server, &scene).await
+    };
+    joined(server, &scene).await;
+    let (last, mut outside) = joined(server, &scene).await;
+    join(&server.buyer(), &scene).await;
+    for (buyer, socket, least) in [
+        (second, &mut inside, OPENS_IN - 100),
+        (last, &mut outside, OPENS_IN + 500),
+    ] {
+        let behind = |frame: &Value| frame["type"] == "tick";
+        let tick = socket.until("a tick", behind).await;
+        let state = buyer.get(&queue(&scene)).ok(200).await;
+        assert_eq!(tick["position"], state["position"]);
+        let of = |frame: &Value| number(frame, "estimated_wait_seconds");
+        assert!((least..=least + 100).contains(&of(&state)), "{state}");
+        let apart = (of(&tick) - of(&state)).abs();
+        assert!(apart <= 100, "{tick}, {state}");
+    }
+}

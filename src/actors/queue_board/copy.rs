@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{KEPT_MAX, Life, QueueBoard, Source, Told, push_bounded};
 use crate::domain::ids::UserId;
 use crate::domain::queue::line::{Line, LineDelta, LineSnapshot};
-use crate::domain::queue::{News, Summary};
+use crate::domain::queue::{News, Pace, Summary};
 
 /// More users with news than this are not sent by name.
 const NEWS_MAX: usize = 65_536;
@@ -28,7 +28,7 @@ pub struct ToldCopy {
     life: Life,
     version: u64,
     summary: Summary,
-    per_second: f64,
+    pace: Option<Pace>,
     line: LineCopy,
     /// Who stands otherwise than before; `None`: everybody may.
     news: Option<Vec<UserId>>,
@@ -72,7 +72,7 @@ impl QueueBoard {
             life: told.life,
             version: told.version,
             summary: told.summary,
-            per_second: told.per_second,
+            pace: told.pace,
             line,
             news: known.and_then(|known| told.news_since(known.version)),
         })
@@ -116,7 +116,7 @@ impl QueueBoard {
             life: copy.life,
             version: copy.version,
             summary: copy.summary,
-            per_second: copy.per_second,
+            pace: copy.pace,
             deltas: VecDeque::new(),
             news,
         })));

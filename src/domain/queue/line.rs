@@ -367,6 +367,10 @@ impl LeadingLine {
         &self.line
     }
 
+    pub(super) fn number_from(&mut self, seq: u64) {
+        self.line.set_seq(self.line.seq().max(seq));
+    }
+
     pub(super) fn issue(&mut self, last: TicketNumber) {
         self.line.issue(last);
         self.changed = true;

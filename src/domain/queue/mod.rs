@@ -46,7 +46,7 @@ pub use command::{
 pub use line::{LineDelta, LineSnapshot, TicketNumber};
 pub use places::ENDED_FOR;
 pub use plan::QueuePlan;
-pub use standing::{EtaSample, foretell};
+pub use standing::{EtaSample, Pace};
 
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{QueueTicketId, Seq, UserId};
@@ -235,6 +235,12 @@ impl Queue {
         self.line.take_delta()
     }
 
+    /// Numbers the versions of the line from `seq` on, if they are below: what
+    /// an earlier life has told is older.
+    pub fn number_line_from(&mut self, seq: u64) {
+        self.line.number_from(seq);
+    }
+
     /// Whose sockets must be told something, since this was last called: a
     /// pass, its end, another number, the end of the sale.
     pub fn take_news(&mut self) -> News {
@@ -281,12 +287,13 @@ impl Queue {
         self.is_lottery() && self.lottery.seed.is_none() && self.lottery.drawn.is_none()
     }
 
-    /// Whether it can be unloaded: nobody is inside or waits, and nothing waits
-    /// for the database.
+    /// Whether it can be unloaded: nobody is inside or waits, or the sale is
+    /// over; and nothing waits for the database.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let counts = self.places.counts();
-        counts.waiting + counts.entrants + counts.active == 0
+        let nobody = counts.waiting + counts.entrants + counts.active == 0;
+        (nobody || self.phase == Some(Phase::Closed))
             && self.batch.is_none()
             && self.reserving.is_empty()
             && self.departing.is_empty()

@@ -34,13 +34,29 @@ impl EtaSample {
     }
 }
 
-/// How long who is at `position` waits, in seconds, where `per_second` enter
-/// from the opening on, which is in `opens_in` seconds; `None` if nobody enters.
-#[must_use]
-pub fn foretell(opens_in: f64, position: u32, per_second: f64) -> Option<u32> {
-    let wait = opens_in + f64::from(position) / per_second;
-    // Saturates: an endless wait is the longest that can be told.
-    wait.is_finite().then_some(wait.ceil() as u32)
+/// What waits are foretold by: one rule for all who wait, on every node.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Pace {
+    /// How many of those who stand first enter as soon as anybody does.
+    pub room: u32,
+    /// How many enter a second after them; infinite where nothing holds anybody
+    /// back.
+    pub per_second: f64,
+}
+
+impl Pace {
+    /// How long who is at `position` waits, in seconds, where nobody enters
+    /// before the opening, which is in `opens_in` seconds; `None` if that can't
+    /// be told.
+    #[must_use]
+    pub fn wait(self, opens_in: f64, position: u32) -> Option<u32> {
+        let wait = match position.saturating_sub(self.room) {
+            0 => opens_in,
+            ahead => opens_in + f64::from(ahead) / self.per_second,
+        };
+        // Saturates: an endless wait is the longest that can be told.
+        wait.is_finite().then_some(wait.ceil() as u32)
+    }
 }
 
 impl Queue {
@@ -103,27 +119,30 @@ impl Queue {
         self.wait_at(now, self.line.line().position(number))
     }
 
-    /// The same of a position, for nodes that know no more of somebody; they
-    /// get [`Queue::per_second`] with each tick.
+    /// The same of a position.
     #[must_use]
     pub fn wait_at(&self, now: Timestamp, position: u32) -> Option<u32> {
-        if self.paused {
-            return None;
-        }
         let opens_in = self.plan.opens_at.since(now).0.max(0) as f64 / 1000.0;
-        match self.phase_at(now) {
-            Phase::SoldOut | Phase::Closed => None,
-            Phase::PreQueue | Phase::Open => match position.saturating_sub(self.room(now)) {
-                0 => foretell(opens_in, 0, f64::INFINITY),
-                ahead => foretell(opens_in, ahead, self.per_second(now)),
-            },
-        }
+        self.pace(now)?.wait(opens_in, position)
+    }
+
+    /// What waits are foretold by; `None` if nobody enters now. Followers get it
+    /// with each change.
+    #[must_use]
+    pub fn pace(&self, now: Timestamp) -> Option<Pace> {
+        let enters = match self.phase_at(now) {
+            Phase::SoldOut | Phase::Closed => false,
+            Phase::PreQueue | Phase::Open => !self.paused,
+        };
+        enters.then(|| Pace {
+            room: self.room(now),
+            per_second: self.per_second(now),
+        })
     }
 
     /// How many enter a second: as measured, or else as the policy lets.
     /// Infinite where nothing holds anybody back.
-    #[must_use]
-    pub fn per_second(&self, now: Timestamp) -> f64 {
+    fn per_second(&self, now: Timestamp) -> f64 {
         let policy = &self.plan.policy;
         let by_window = policy.admit.map_or(f64::INFINITY, |admit| {
             f64::from(admit.count) / f64::from(admit.every_seconds)

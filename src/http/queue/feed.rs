@@ -21,10 +21,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::actors::queue_board::{Life, QueueBoard, Told};
 use crate::app::App;
 use crate::domain::ids::{PerformanceId, UserId};
-use crate::domain::queue::{Phase, TicketNumber, foretell};
+use crate::domain::queue::{Pace, TicketNumber};
 use crate::domain::time::Timestamp;
-
-use super::seq_of;
 
 /// How often a socket is told its position while that moves. The contract says
 /// once a second at least.
@@ -56,8 +54,8 @@ pub(super) struct Tick {
     version: Version,
     /// The beginning of the frame.
     head: Box<str>,
-    /// How many enter a second; `None`: nobody does.
-    per_second: Option<f64>,
+    /// What waits are foretold by; `None`: nobody enters.
+    pace: Option<Pace>,
     /// Until the opening, in seconds.
     opens_in: f64,
 }
@@ -67,7 +65,7 @@ pub(super) struct Tick {
 pub(super) struct Digits {
     pub(super) position: u32,
     behind: u32,
-    seq: u64,
+    pub(super) seq: u64,
 }
 
 impl Tick {
@@ -85,8 +83,8 @@ impl Tick {
             text,
             r#","seq":{seq},"position":{position},"waiting_behind":{behind},"estimated_wait_seconds":"#
         );
-        let rate = self.per_second;
-        match rate.and_then(|rate| foretell(self.opens_in, position, rate)) {
+        let wait = |pace: Pace| pace.wait(self.opens_in, position);
+        match self.pace.and_then(wait) {
             Some(seconds) => {
                 let _ = write!(text, "{seconds}");
             }
@@ -121,12 +119,11 @@ impl Feed {
     }
 
     /// Where the owner of `number` is now, as this node knows it.
-    pub(super) fn digits(&self, tick: &Tick, number: TicketNumber) -> Digits {
-        let ((epoch, _), _) = tick.version;
+    pub(super) fn digits(&self, number: TicketNumber) -> Digits {
         self.board.with_line(|line| Digits {
             position: line.position(number),
             behind: line.behind(number),
-            seq: seq_of(epoch, line.seq()),
+            seq: line.seq(),
         })
     }
 
@@ -174,10 +171,6 @@ impl Feed {
 
 fn tick_of(told: &Told, count: u64, now: Timestamp, opens_at: Timestamp) -> Tick {
     let summary = &told.summary;
-    let enters = match summary.phase {
-        Phase::PreQueue | Phase::Open => !summary.paused,
-        Phase::SoldOut | Phase::Closed => false,
-    };
     let head = format!(
         r#"{{"type":"tick","at":"{now}","seats":{{"available":{},"held":{}}},"paused":{}"#,
         summary.seats.available, summary.seats.held, summary.paused
@@ -186,7 +179,7 @@ fn tick_of(told: &Told, count: u64, now: Timestamp, opens_at: Timestamp) -> Tick
         count,
         version: (told.life, told.version),
         head: head.into(),
-        per_second: enters.then_some(told.per_second),
+        pace: told.pace,
         opens_in: opens_at.since(now).0.max(0) as f64 / 1000.0,
     }
 }
@@ -380,12 +373,12 @@ fn pass_on(feed: &Feed, told: &Told, seen: &mut Option<Version>) {
 mod tests {
     use super::*;
 
-    fn tick(per_second: Option<f64>) -> Tick {
+    fn tick(pace: Option<Pace>) -> Tick {
         Tick {
             count: 0,
             version: Version::default(),
             head: r#"{"type":"tick","paused":false"#.into(),
-            per_second,
+            pace,
             opens_in: 0.0,
         }
     }
@@ -428,7 +421,11 @@ mod tests {
             seq: 9,
         };
         let read = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        let frame = read(tick(Some(20.0)).frame(digits));
+        let pace = Pace {
+            room: 2,
+            per_second: 20.0,
+        };
+        let frame = read(tick(Some(pace)).frame(digits));
         assert_eq!(frame["position"], 30);
         assert_eq!(frame["waiting_behind"], 4);
         assert_eq!(frame["seq"], 9);

@@ -88,6 +88,7 @@ pub(super) async fn live(
         token,
         member,
         standing: Shown::of(&standing),
+        seq: 0,
         ticks_seen: None,
         _places: (own_place, place),
     });
@@ -169,6 +170,8 @@ struct Watcher {
     token: Lasting,
     member: Member,
     standing: Shown,
+    /// The version of the line that the client was told last.
+    seq: u64,
     /// The number of the last tick that was looked at.
     ticks_seen: Option<u64>,
     shutdown: watch::Receiver<bool>,
@@ -264,6 +267,8 @@ impl Watcher {
             let shown = self.standing.position.unwrap_or(u32::MAX);
             standing.position = standing.position.map(|position| position.min(shown));
         }
+        standing.line_seq = standing.line_seq.max(self.seq);
+        self.seq = standing.line_seq;
         self.standing = Shown::of(&standing);
         let state = QueueState::new(&self.app, self.id, self.user, &standing);
         let text = serde_json::to_string(&state).unwrap_or_default();
@@ -302,10 +307,12 @@ impl Watcher {
     }
 
     fn frame(&mut self, tick: &Tick, number: TicketNumber, before: u32) -> String {
-        let mut digits = self.member.feed.digits(tick, number);
+        let mut digits = self.member.feed.digits(number);
         // What the queue itself said last may be ahead of the copy: a position
-        // never grows.
+        // never grows, and a version never falls.
         digits.position = digits.position.min(before);
+        digits.seq = digits.seq.max(self.seq);
+        self.seq = digits.seq;
         self.standing.position = Some(digits.position);
         tick.frame(digits)
     }

@@ -22,22 +22,12 @@ use utoipa_axum::routes;
 use super::error::{Answer, Problem};
 use super::queue_tokens::{Pass, QueueTicket};
 use crate::app::App;
-use crate::domain::ids::{Epoch, PerformanceId, UserId};
+use crate::domain::ids::{PerformanceId, UserId};
 use crate::domain::queue::{Claim, SeatsLeft, Standing, State, TicketNumber};
 use crate::domain::time::Timestamp;
 
 /// The header that carries a ticket.
 const QUEUE_TICKET: &str = "queue-ticket";
-
-/// The bits of `seq` that count within an epoch: it rises over restarts and
-/// take-overs, and stays below 2^53.
-const SEQ_BITS: u32 = 32;
-const EPOCH_MASK: u64 = (1 << 21) - 1;
-
-/// The `seq` of a version of the line.
-fn seq_of(epoch: Epoch, line_seq: u64) -> u64 {
-    ((u64::from(epoch.0) & EPOCH_MASK) << SEQ_BITS) | (line_seq & u64::from(u32::MAX))
-}
 
 /// The routes of the files below.
 pub fn routes() -> OpenApiRouter<Arc<App>> {
@@ -54,7 +44,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
 pub struct QueueState {
     #[schema(example = "state")]
     r#type: &'static str,
-    /// Rises with each change of the line.
+    /// Rises with each change of the line, over restarts and take-overs, too;
+    /// below 2^53.
     seq: u64,
     performance_id: PerformanceId,
     /// `pre_queue`, `waiting`, `admitted`, `expired`, `left` or `closed`.
@@ -122,7 +113,7 @@ impl QueueState {
         });
         Self {
             r#type: "state",
-            seq: seq_of(epoch, standing.line_seq),
+            seq: standing.line_seq,
             performance_id: id,
             state: standing.state,
             number: standing.number,
