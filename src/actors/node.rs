@@ -279,9 +279,7 @@ impl Node {
                 self.accounts.wake(user.0).await;
             }
         }
-        for queue in with_people {
-            self.queues.wake(queue.0).await;
-        }
+        self.wake_queues(with_people).await;
         Ok(())
     }
 

@@ -173,6 +173,17 @@ impl Node {
         })
     }
 
+    /// Has those of `queues` loaded whose sale isn't over: the others have nothing
+    /// to do by themselves.
+    pub async fn wake_queues(&self, queues: impl IntoIterator<Item = PerformanceId>) {
+        for id in queues {
+            let plan = self.queue_plan(id);
+            if plan.is_some_and(|plan| !plan.is_over(self.clock.now())) {
+                self.queues.wake(id.0).await;
+            }
+        }
+    }
+
     /// How many seats are left on all dates of a performance, as far as this
     /// node knows; `None` if it doesn't know that of one of them
     /// ([`Node::count_seats`]), or there is no such performance.

@@ -76,9 +76,7 @@ impl App {
         for user in self.store.accounts_in_doubt().await? {
             self.node.accounts.wake(user.0).await;
         }
-        for queue in with_people {
-            self.node.queues.wake(queue.0).await;
-        }
+        self.node.wake_queues(with_people).await;
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ impl Queue {
     pub(super) fn phase_at(&self, now: Timestamp) -> Phase {
         let plan = &self.plan;
         let nothing_left = self.seats.is_some_and(|seats| seats.total() == 0);
-        if plan.withdrawn || now >= plan.closes_at {
+        if plan.is_over(now) {
             Phase::Closed
         } else if now < plan.opens_at {
             Phase::PreQueue
@@ -57,6 +57,9 @@ impl Queue {
         let phase = self.phase_at(now);
         if self.phase != Some(phase) {
             return one(Event::Turned { phase, at: now });
+        }
+        if self.must_reserve(phase) {
+            return self.reserve(self.next).into_iter().collect();
         }
         if let Some(Batch { deciding: None, .. }) = &self.batch {
             let ttl = Millis::from_secs(self.plan.policy.active_ttl_seconds);
@@ -213,10 +216,12 @@ impl Queue {
             // Only another plan reopens it, and that is looked at at once.
             Phase::Closed => None,
         };
+        let reserves = self.must_reserve(phase).then_some(AT_ONCE);
         let draws = (self.must_draw() && phase != Phase::PreQueue).then_some(AT_ONCE);
         let passes = self.passes.first().map(|(at, _)| *at);
         [
             turns,
+            reserves,
             draws,
             passes,
             self.admission_deadline(),
@@ -225,6 +230,20 @@ impl Queue {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Whether numbers are wanted before somebody joins: a queue in the middle of
+    /// its sale has come back, and all who come at that moment would wait for
+    /// the first of them. One that nobody is in waits, too: it would lose a block
+    /// each time that it is looked at.
+    fn must_reserve(&self, phase: Phase) -> bool {
+        let counts = self.places.counts();
+        let takes_newcomers = matches!(phase, Phase::PreQueue | Phase::Open) && !self.draining;
+        takes_newcomers
+            && self.next > self.reserved_upto
+            && counts.waiting + counts.active > 0
+            // They are given out by the draw, all at once.
+            && counts.entrants == 0
     }
 
     /// Whether people wait for a draw that can be made.

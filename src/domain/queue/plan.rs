@@ -25,3 +25,12 @@ pub struct QueuePlan {
     /// The performance was deleted or is a draft: nobody enters or joins.
     pub withdrawn: bool,
 }
+
+impl QueuePlan {
+    /// Whether nobody enters or joins any more: there is nothing left to do for
+    /// the queue but to tell that.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.withdrawn || now >= self.closes_at
+    }
+}

@@ -424,6 +424,25 @@ fn a_lost_place_comes_back_with_its_number_and_one_that_was_used_does_not() {
 }
 
 #[test]
+fn a_queue_that_comes_back_with_people_has_numbers_before_somebody_joins() {
+    let mut scene = Scene::new(cap(1));
+    scene.run();
+    assert_eq!(scene.queue.row().reserved_upto, TicketNumber(0));
+    scene.join(1);
+    scene.run();
+    scene.restart();
+    let next = scene.queue.next;
+    scene.run();
+    assert!(scene.queue.reserved_durably >= next);
+    let (standing, _) = scene.join(2);
+    let outcome = Ok(Reply::Joined {
+        standing,
+        new: true,
+    });
+    assert_eq!(scene.queue.reveals(&outcome), Tier::Memory);
+}
+
+#[test]
 fn nobody_enters_until_it_is_known_what_is_left() {
     let mut scene = Scene::new(cap(1));
     scene.join(1);
@@ -443,6 +462,21 @@ fn nobody_enters_until_it_is_known_what_is_left() {
     scene.ask(Command::Seats(PLENTY)).unwrap();
     scene.run();
     assert_eq!(scene.state(1).state, State::Admitted);
+}
+
+#[test]
+fn a_queue_is_unloaded_while_nobody_is_in_it_and_once_its_sale_is_over() {
+    let mut scene = Scene::new(cap(1));
+    scene.run();
+    assert!(scene.queue.is_idle());
+    scene.join(1);
+    scene.join(2);
+    scene.run();
+    assert!(!scene.queue.is_idle());
+    scene.now = CLOSES;
+    scene.run();
+    assert_eq!(scene.state(2).state, State::Closed);
+    assert!(scene.queue.is_idle());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{admin_queue, behind, enter, hold_with, join, queue, refused, state, until};
-use crate::harness::{Show, TestServer, number, text};
+use crate::harness::{Scene, Show, TestServer, in_millis, number, text};
 
 #[tokio::test]
 async fn a_restart_keeps_every_place_to_the_number_and_admits_nobody_twice() {
@@ -141,5 +141,39 @@ async fn a_restart_admits_nobody_where_nothing_is_left() {
     let summary = format!("{}/summary", queue(&scene));
     let summary = server.anyone().get(&summary).ok(200).await;
     assert_eq!(number(&summary, "admitted_total"), 1, "{summary}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_leaves_a_queue_alone_whose_sale_is_over_until_somebody_asks() {
+    let server = TestServer::start().await;
+    let show = Show::small()
+        .with("closes_at", in_millis(2_000).into())
+        .with("queue", json!({ "max_active": 1 }));
+    let over = server.open(&show).await;
+    let goes_on = behind(&server, json!({ "max_active": 1 })).await;
+    let waiter = Uuid::now_v7();
+    let waiter_of = |server: &TestServer| {
+        let token = server.mint(waiter, &[Role::Customer]);
+        server.anyone().with_token(&token)
+    };
+    for scene in [&over, &goes_on] {
+        join(&server.buyer(), scene).await;
+        join(&waiter_of(&server), scene).await;
+    }
+    until(&waiter_of(&server), &over, "closed").await;
+    let server = server.restart().await;
+    let is_loaded = |scene: &Scene| {
+        let id = scene.performance.parse().unwrap();
+        let queues = &server.app().node.queues;
+        queues.directory().running(id).is_some()
+    };
+    assert!(is_loaded(&goes_on));
+    assert!(!is_loaded(&over), "it has nothing to do");
+    let closed = state(&waiter_of(&server), &over).await;
+    assert_eq!(
+        (&closed["state"], &closed["number"]),
+        (&json!("closed"), &json!(2))
+    );
     server.stop().await;
 }
