@@ -40,6 +40,7 @@ use crate::domain::roles::Roles;
 use crate::http::accounts::{Accounts, AccountsOptions};
 use crate::http::error::Answer;
 use crate::http::live::LiveMaps;
+use crate::http::queue::door::Door;
 use crate::http::queue::feed::QueueFeeds;
 use crate::http::rates::Rates;
 use crate::http::sockets::Places;
@@ -107,6 +108,8 @@ pub struct App {
     pub rates: Rates,
     /// Live seat maps.
     pub live: LiveMaps,
+    /// What newcomers of waiting rooms have to show.
+    pub queue_door: Door,
     /// The draws of waiting rooms.
     pub draws: Draws,
     /// Live positions in waiting rooms.
@@ -176,6 +179,7 @@ impl App {
         let app = Arc::new(Self {
             rates: Rates::new(&config.rates),
             sockets: Places::new(&config.http),
+            queue_door: Door::new(&config.queue),
             config,
             clock,
             keys,

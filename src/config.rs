@@ -21,8 +21,8 @@ mod rules;
 mod sections;
 
 pub use self::sections::{
-    Acknowledged, Actors, Admin, Auth, Durability, Http, Kafka, Log, LogFormat, Node, Ops, Queue,
-    Rates, Redis, Secret, Store, TopUp, Wallet,
+    Acknowledged, Actors, Admin, Auth, Durability, Http, HumanCheck, Kafka, Log, LogFormat, Node,
+    OnOutage, Ops, ProofOfWork, Queue, Rates, Redis, Secret, Store, TopUp, Wallet,
 };
 use rules::RULES;
 
@@ -235,6 +235,14 @@ impl Config {
                 });
             }
         }
+        let proof = &self.queue.proof_of_work;
+        if proof.bits_min > proof.bits_max {
+            return Err(ConfigError::Together {
+                key: "queue.proof_of_work.bits_min",
+                value: proof.bits_min.to_string(),
+                allowed: "at most queue.proof_of_work.bits_max",
+            });
+        }
         self.check_server()?;
         Ok(())
     }
@@ -374,23 +382,27 @@ fn keys_of(file: &str, text: &str) -> Result<Vec<Setting>, ConfigError> {
             }
         })?;
     let mut settings = Vec::new();
-    for (section, value) in table {
-        match value.kind {
-            ValueKind::Table(keys) => {
-                settings.extend(keys.into_iter().map(|(key, value)| Setting {
-                    key: format!("{section}.{key}"),
-                    value,
-                    origin: file.to_owned(),
-                }));
-            }
-            _ => settings.push(Setting {
-                key: section,
-                value,
-                origin: file.to_owned(),
-            }),
-        }
+    for (key, value) in table {
+        flatten(file, key, value, &mut settings);
     }
     Ok(settings)
+}
+
+/// A value, or those of its section, which may have sections of its own.
+fn flatten(file: &str, key: String, value: Value, into: &mut Vec<Setting>) {
+    match value.kind {
+        // A setting that was written as a table: its rule says so.
+        ValueKind::Table(keys) if !RULES.iter().any(|(known, _)| *known == key) => {
+            for (name, value) in keys {
+                flatten(file, format!("{key}.{name}"), value, into);
+            }
+        }
+        _ => into.push(Setting {
+            key,
+            value,
+            origin: file.to_owned(),
+        }),
+    }
 }
 
 impl Setting {

@@ -161,6 +161,29 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("actors.account_idle_seconds", from_to(1, SECONDS_A_DAY)),
     ("actors.timetable_idle_seconds", from_to(1, SECONDS_A_DAY)),
     ("queue.places_max", from_to(1, 100_000_000)),
+    ("queue.proof_of_work.enabled", Rule::Boolean),
+    ("queue.proof_of_work.bits_min", from_to(1, 32)),
+    ("queue.proof_of_work.bits_max", from_to(1, 32)),
+    (
+        "queue.proof_of_work.joins_per_second",
+        from_to(1, 1_000_000_000),
+    ),
+    ("queue.proof_of_work.waiting", from_to(1, 1_000_000_000)),
+    ("queue.proof_of_work.ttl_seconds", from_to(1, 3_600)),
+    (
+        "queue.human_check.url",
+        Rule::Text {
+            allowed: "http://HOST/PATH or https://HOST/PATH, or nothing",
+            is_allowed: |text| text.is_empty() || is_http_url(text),
+        },
+    ),
+    ("queue.human_check.secret", Rule::Secret),
+    ("queue.human_check.timeout_ms", from_to(1, 10_000)),
+    ("queue.human_check.concurrency_max", from_to(1, 10_000)),
+    (
+        "queue.human_check.on_outage",
+        Rule::OneOf(&["admit", "refuse"]),
+    ),
     ("rates.holds_per_second", from_to(1, 1_000_000)),
     ("rates.holds_burst", from_to(1, 1_000_000)),
     ("rates.queue_per_second", from_to(1, 1_000_000)),
@@ -199,6 +222,12 @@ fn is_origin(text: &str) -> bool {
         .or_else(|| text.strip_prefix("http://"));
     text == "*"
         || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', ' ', '?', '#', '@']))
+}
+
+fn is_http_url(text: &str) -> bool {
+    let is_web = text.starts_with("http://") || text.starts_with("https://");
+    let uri = text.parse::<axum::http::Uri>();
+    is_web && uri.is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
 }
 
 fn is_store_url(text: &str) -> bool {

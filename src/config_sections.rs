@@ -256,6 +256,49 @@ impl Actors {
 #[allow(missing_docs)]
 pub struct Queue {
     pub places_max: u32,
+    pub proof_of_work: ProofOfWork,
+    pub human_check: HumanCheck,
+}
+
+/// `[queue.proof_of_work]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct ProofOfWork {
+    pub enabled: bool,
+    pub bits_min: u8,
+    pub bits_max: u8,
+    pub joins_per_second: u32,
+    pub waiting: u32,
+    pub ttl_seconds: u32,
+}
+
+/// `[queue.human_check]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct HumanCheck {
+    pub url: String,
+    pub secret: Secret,
+    pub timeout_ms: u32,
+    pub concurrency_max: u32,
+    pub on_outage: OnOutage,
+}
+
+impl HumanCheck {
+    /// `timeout_ms`.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms.into())
+    }
+}
+
+/// What becomes of who can't be checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnOutage {
+    /// They get in.
+    Admit,
+    /// They don't.
+    Refuse,
 }
 
 /// `[rates]`

@@ -121,6 +121,45 @@ fn a_table_or_a_fraction_where_a_number_belongs_is_refused() {
 }
 
 #[test]
+fn sections_may_have_sections_of_their_own() {
+    let file = "[queue.proof_of_work]\nenabled = true\nbits_min = 3\n[queue]\nplaces_max = 7";
+    let url = "https://check.example/siteverify";
+    let env = [
+        ("ONSALE_QUEUE__HUMAN_CHECK__URL", url),
+        ("ONSALE_QUEUE__HUMAN_CHECK__ON_OUTAGE", "refuse"),
+    ];
+    let (config, warnings) = load(file, &env).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    let queue = config.queue;
+    assert!(queue.proof_of_work.enabled && queue.proof_of_work.bits_min == 3);
+    assert_eq!((queue.places_max, &*queue.human_check.url), (7, url));
+    assert_eq!(queue.human_check.on_outage, OnOutage::Refuse);
+    let unknown = line("[queue.human_check]\ntimeout = 1", &[]);
+    assert!(
+        unknown.starts_with(
+            "my.toml: unknown key queue.human_check.timeout; allowed here: places_max,"
+        ),
+        "{unknown}"
+    );
+    for (file, said) in [
+        ("human_check.url = \"tickets.example\"", "http://HOST/PATH"),
+        ("human_check.url = \"ftp://x/y\"", "http://HOST/PATH"),
+        ("human_check.on_outage = \"shrug\"", "admit, refuse"),
+        ("proof_of_work.bits_max = 33", "from 1 to 32"),
+        (
+            "proof_of_work.bits_min = 21",
+            "at most queue.proof_of_work.bits_max",
+        ),
+        ("proof_of_work = true", "unknown key queue.proof_of_work"),
+    ] {
+        let line = line(&format!("[queue]\n{file}"), &[]);
+        assert!(line.contains(said), "{line}");
+    }
+    let secret = line("[queue.human_check]\nsecret = 424242", &[]);
+    assert!(!secret.contains("424242"), "{secret}");
+}
+
+#[test]
 fn a_secret_is_shown_neither_in_an_error_nor_in_a_debug_text() {
     assert!(!line("[auth]\nsecret = 424242", &[]).contains("424242"));
     let (config, warnings) = load(

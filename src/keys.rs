@@ -45,6 +45,8 @@ pub enum Purpose {
     QueueTicket,
     /// Admissions from a waiting room.
     QueuePass,
+    /// What who joins a waiting room has to solve.
+    ProofOfWork,
     /// Cursors of lists.
     Cursor,
     /// Who viewed what, so that viewers can't be told from their hashes.
@@ -54,13 +56,14 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::AccessToken,
         Self::RefreshToken,
         Self::HoldToken,
         Self::HoldId,
         Self::QueueTicket,
         Self::QueuePass,
+        Self::ProofOfWork,
         Self::Cursor,
         Self::Viewer,
         Self::Internal,
@@ -75,6 +78,7 @@ impl Purpose {
             Self::HoldId => b"onsale/hold-id/1",
             Self::QueueTicket => b"onsale/queue-ticket/1",
             Self::QueuePass => b"onsale/queue-pass/1",
+            Self::ProofOfWork => b"onsale/proof-of-work/1",
             Self::Cursor => b"onsale/cursor/1",
             Self::Viewer => b"onsale/viewer/1",
             Self::Internal => b"onsale/internal/1",

@@ -9,6 +9,7 @@ mod http;
 mod log;
 mod names;
 mod queue;
+mod queue_door;
 mod recorder;
 mod sales;
 
@@ -20,6 +21,7 @@ pub use self::http::EndpointMetrics;
 pub use self::log::init;
 pub use self::names::*;
 pub use self::queue::{QueueMetrics, SocketMetrics, eta_error};
+pub use self::queue_door::{HumanMetrics, ProofMetrics};
 pub use self::recorder::{recorder, render};
 pub use self::sales::{Outcomes, SeatMetrics, dead_letter, invariant_violated, outbox, shed};
 

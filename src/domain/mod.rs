@@ -15,6 +15,7 @@ pub mod money;
 pub mod order;
 pub mod placement;
 pub mod plan;
+pub mod proof_of_work;
 pub mod queue;
 pub mod roles;
 pub mod seat;

@@ -144,6 +144,16 @@ codes! {
         "So many people wait that more would have no chance of a seat. Try again later: the queue opens when seats return.";
     QueueClosed "queue-closed" CONFLICT "The queue is closed"
         "The sale is over, or no seat is left.";
+    ProofOfWorkRequired "proof-of-work-required" PRECONDITION_REQUIRED "Solve a puzzle to join"
+        "Who joins this queue anew first has to spend a little computing time, so that nobody joins with thousands of accounts. Look for a `nonce` of up to 32 letters, digits, `-` or `_` such that the SHA-256 of the text `challenge.nonce` begins with at least `difficulty` zero bits, with `challenge` and `difficulty` from `proof_of_work`, and send the same request with the header `Proof-Of-Work: challenge.nonce` before `expires_at`. A challenge is yours alone, and of this queue alone.";
+    ProofOfWorkInvalid "proof-of-work-invalid" FORBIDDEN "The puzzle is not solved"
+        "The header `Proof-Of-Work` has no solution of a challenge that this server gave you for this queue: it was changed, was given to somebody else or for another queue, or its hash has too few zero bits. `proof_of_work` has a new challenge.";
+    HumanCheckRequired "human-check-required" PRECONDITION_REQUIRED "Show that you are a person"
+        "Who joins this queue anew first has to pass the check of the page that sells the tickets. Send the same request with what the check gave you in the header `Human-Check`.";
+    HumanCheckFailed "human-check-failed" FORBIDDEN "The check was not passed"
+        "What the header `Human-Check` carries was refused by the service that checks it: it is wrong, too old, or was used before. Pass the check again.";
+    HumanCheckUnavailable "human-check-unavailable" SERVICE_UNAVAILABLE "The check is not available"
+        "The service that tells people from programs doesn't answer, and nobody new is let into this queue without it. Your place, if you have one, is safe. Try again after `Retry-After`.";
     NotInQueue "not-in-queue" NOT_FOUND "You are not in the queue"
         "You never joined this queue, or left it some time ago. Join it first.";
     NothingToExtend "nothing-to-extend" CONFLICT "There is nothing to extend"

@@ -9,7 +9,7 @@ use axum::response::Response;
 /// What a page may send.
 const ALLOW_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 const ALLOW_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, idempotency-key, if-none-match, queue-pass, queue-ticket, traceparent, x-request-id",
+    "authorization, content-type, human-check, idempotency-key, if-none-match, proof-of-work, queue-pass, queue-ticket, traceparent, x-request-id",
 );
 /// What a page may read beyond the body.
 const EXPOSE_HEADERS: HeaderValue = HeaderValue::from_static(

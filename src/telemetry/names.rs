@@ -105,6 +105,16 @@ metrics! {
     /// By how much entries came at another time than was told on joining, by
     /// `direction`.
     histogram QUEUE_ETA_ERROR_SECONDS = "onsale_queue_eta_error_seconds";
+    /// Proofs of work that newcomers of waiting rooms were asked for or gave, by
+    /// `outcome`.
+    counter QUEUE_PROOFS_TOTAL = "onsale_queue_proofs_total";
+    /// The difficulty of the proof of work that was asked for last.
+    gauge QUEUE_PROOF_BITS = "onsale_queue_proof_bits";
+    /// Checks whether who joins a waiting room is a person, by `outcome`;
+    /// `failed-open` got in unchecked because the service was away.
+    counter QUEUE_HUMAN_CHECKS_TOTAL = "onsale_queue_human_checks_total";
+    /// Time that the service for these checks took to answer.
+    histogram QUEUE_HUMAN_CHECK_SECONDS = "onsale_queue_human_check_seconds";
     /// Seats of all loaded timetables, by `status`.
     gauge SEATS = "onsale_seats";
     /// Requests that were refused for want of room, by `reason`.

@@ -29,6 +29,8 @@ mod orders;
 mod overload;
 mod program;
 mod queue;
+mod queue_door;
+mod queue_human;
 mod queue_live;
 mod queue_pass;
 mod seats;

@@ -72,6 +72,8 @@ pub(crate) struct Request<'a> {
     pub(crate) idempotency_key: Option<&'a str>,
     /// Of a waiting room.
     pub(crate) queue_pass: Option<&'a str>,
+    /// What the door of a waiting room asks for.
+    pub(crate) proof_of_work: Option<&'a str>,
     /// JSON.
     pub(crate) body: Option<&'a [u8]>,
 }
@@ -112,6 +114,13 @@ impl<'a> Request<'a> {
     pub(crate) fn with_pass(self, pass: &'a str) -> Self {
         Self {
             queue_pass: Some(pass),
+            ..self
+        }
+    }
+
+    pub(crate) fn with_proof(self, proof: &'a str) -> Self {
+        Self {
+            proof_of_work: Some(proof),
             ..self
         }
     }
@@ -235,6 +244,9 @@ impl Connection {
         }
         if let Some(pass) = request.queue_pass {
             write!(out, "queue-pass: {pass}\r\n")?;
+        }
+        if let Some(proof) = request.proof_of_work {
+            write!(out, "proof-of-work: {proof}\r\n")?;
         }
         match request.body {
             Some(body) => {

@@ -1,6 +1,7 @@
 //! The waiting room as users see it. One file a story; all of them answer how
 //! the user stands in the same form.
 
+pub mod door;
 mod draw;
 mod extend;
 pub mod feed;

@@ -1,5 +1,6 @@
 //! The parts of the HTTP contract that who waits reads.
 
+use onsale::domain::proof_of_work::{BITS_MAX, solve};
 use serde::{Deserialize, Serialize};
 
 use crate::api::BASE;
@@ -36,6 +37,44 @@ pub(super) struct Policy {
 pub(super) struct Admit {
     pub(super) count: u32,
     pub(super) every_seconds: u32,
+}
+
+/// `proof_of_work` of a problem.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Challenge {
+    challenge: String,
+    difficulty: u8,
+}
+
+#[derive(Deserialize)]
+struct ProofRequired {
+    proof_of_work: Challenge,
+}
+
+impl Challenge {
+    /// In an answer's body, if it asks for a proof.
+    pub(super) fn of(body: &[u8]) -> Option<Self> {
+        let problem: ProofRequired = serde_json::from_slice(body).ok()?;
+        Some(problem.proof_of_work)
+    }
+
+    /// The header that solves it; on a thread of its own, because it takes the
+    /// processor for a while.
+    ///
+    /// # Errors
+    /// A line for a person.
+    pub(super) async fn solved(self) -> Result<String, String> {
+        let Self {
+            challenge,
+            difficulty,
+        } = self;
+        // So many times the work that it takes on average: one in 10^13 fails.
+        let tries_max = 30_u64 << difficulty.min(BITS_MAX);
+        let solving = move || solve(&challenge, difficulty, tries_max);
+        let solved = tokio::task::spawn_blocking(solving).await;
+        let solved = solved.map_err(|error| error.to_string())?;
+        solved.ok_or_else(|| format!("no proof of work of {difficulty} bits was found"))
+    }
 }
 
 #[derive(Deserialize)]

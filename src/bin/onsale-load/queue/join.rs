@@ -61,6 +61,10 @@ pub(crate) struct JoinArgs {
     /// How long those inside think before they buy, at most, in milliseconds.
     #[arg(long, default_value_t = 1_000)]
     think_ms: u64,
+    /// Solve the proof of work where the server asks for one
+    /// (`queue.proof_of_work`).
+    #[arg(long)]
+    solve: bool,
     /// How many connections they share.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(8..=16_000))]
     connections: u16,
@@ -159,6 +163,7 @@ async fn assemble(args: &JoinArgs) -> Result<(Arc<Crowd>, Policy, Summary), Stri
         poll: Duration::from_secs_f64(args.poll_seconds.clamp(0.1, 3_600.0)),
         leave_share: args.leave_share.clamp(0.0, 1.0),
         think: Duration::from_millis(args.think_ms),
+        solve: args.solve,
         run: uuid::Uuid::now_v7().simple().to_string(),
         ends: Mutex::new(Ends::default()),
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::api::{State, Summary};
+use super::api::{Challenge, State, Summary};
 use super::checks::Checks;
 use crate::api::{BASE, Hold, Order, Problem};
 use crate::buyer::Buyer;
@@ -47,6 +47,8 @@ pub(super) struct Crowd {
     pub(super) leave_share: f64,
     /// How long those inside think before they buy, at most.
     pub(super) think: Duration,
+    /// Solve the proof of work that the server asks for.
+    pub(super) solve: bool,
     pub(super) run: String,
     pub(super) ends: Mutex<Ends>,
 }
@@ -154,7 +156,12 @@ impl Crowd {
             ..Request::get(&path)
         };
         let request = request.by(&buyer.token);
-        let reply = self.call(&self.pool, Step::Join, &request).await?;
+        let mut reply = self.call(&self.pool, Step::Join, &request).await?;
+        if let Some(challenge) = Challenge::of(&reply.body).filter(|_| self.solve) {
+            let solved = challenge.solved().await.map_err(Outcome::Failed)?;
+            let request = request.with_proof(&solved);
+            reply = self.call(&self.pool, Step::Join, &request).await?;
+        }
         if !matches!(reply.status, 200 | 201) {
             return Err(refused("POST queue", &reply));
         }
