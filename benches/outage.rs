@@ -210,7 +210,7 @@ async fn dirty_mib(target: &Target) -> f64 {
     let text = String::from_utf8_lossy(answer.body);
     let lines = text
         .lines()
-        .filter(|line| line.starts_with("onsale_dirty_bytes"));
+        .filter(|line| line.starts_with("onsale_dirty_bytes "));
     let bytes = |line: &str| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap();
     lines.map(bytes).sum::<f64>() / f64::from(1 << 20)
 }

@@ -5,17 +5,23 @@
 //! counting.
 
 mod actors;
+mod cluster;
 mod http;
 mod log;
 mod names;
+mod process;
 mod queue;
 mod queue_door;
 mod recorder;
 mod sales;
 
 pub use self::actors::{
-    ActorMetrics, FlushMetrics, checkpoint_fallback, checkpoint_usable, dirty_bytes, gate_wait,
+    ActorMetrics, FlushMetrics, checkpoint_fallback, checkpoint_usable, dirty, gate_wait,
     recovered_without_checkpoint,
+};
+pub use self::cluster::{
+    Owned, build_info, clock_uncertainty, condition, lease_began, lease_renewal_failed, owned,
+    shard_gained, shard_lost, took_over,
 };
 pub use self::http::EndpointMetrics;
 pub use self::log::init;
@@ -23,7 +29,9 @@ pub use self::names::*;
 pub use self::queue::{QueueMetrics, SocketMetrics, eta_error};
 pub use self::queue_door::{HumanMetrics, ProofMetrics};
 pub use self::recorder::{recorder, render};
-pub use self::sales::{Outcomes, SeatMetrics, dead_letter, invariant_violated, outbox, shed};
+pub use self::sales::{
+    Outcomes, SeatMetrics, bus_began, dead_letter, invariant_violated, outbox, shed, sockets,
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-# Sourced by scripts/services: installs what is missing. Debian 12.
+# Sourced by scripts/services and scripts/rules: installs what is missing. Debian 12.
 # shellcheck shell=bash
 
 # Prints the Debian packages that NAMES need and that are not there.
@@ -8,6 +8,9 @@ missing_packages() {
     case $name in
       postgres) [ -x "$pg_bin/postgres" ] || echo postgresql-15 ;;
       pgbouncer) command -v pgbouncer >/dev/null || echo pgbouncer ;;
+      promtool) command -v promtool >/dev/null || echo prometheus ;;
+      amtool) command -v amtool >/dev/null || echo prometheus-alertmanager ;;
+      python3) command -v python3 >/dev/null || echo python3 ;;
       redis*) command -v redis-server >/dev/null || echo redis-server ;;
       kafka)
         command -v java >/dev/null || echo openjdk-17-jre-headless

@@ -176,6 +176,7 @@ impl CheckpointWriter {
             Outcome::Written => sink.durable(entity, activation, Tier::Checkpoint, delta.after.seq),
             Outcome::Fenced => {
                 tracing::warn!(entity.id = %entity.id, entity.kind = entity.kind.as_str(), "a checkpoint was fenced");
+                self.metrics.fenced();
                 sink.lost(entity, activation);
             }
             Outcome::NoBase => sink.rebase(entity, activation),

@@ -82,6 +82,12 @@ impl<M: Hosted> HostRef<M> {
         true
     }
 
+    /// How many places at its door are taken.
+    #[must_use]
+    pub fn permits_used(&self, permits_max: usize) -> usize {
+        permits_max.saturating_sub(self.permits.available_permits())
+    }
+
     /// How many requests are in its mailbox.
     #[must_use]
     pub fn depth(&self) -> usize {
@@ -129,6 +135,12 @@ impl<M: Hosted> Directory<M> {
             supervisor,
             permits_max,
         }
+    }
+
+    /// How many places there are at the door of each actor.
+    #[must_use]
+    pub fn permits_max(&self) -> usize {
+        self.permits_max
     }
 
     /// Told once, before anything is asked: the node that the actors are of.

@@ -219,8 +219,6 @@ impl Hands {
             }
         }
         self.give(&seen.view, &placement).await;
-        #[allow(clippy::cast_precision_loss, reason = "a metric")]
-        metrics::gauge!(telemetry::SHARDS_OWNED).set(self.node.ownership.owned().len() as f64);
     }
 
     /// Brings what this node believes in step with what the database said. The
@@ -325,7 +323,7 @@ impl Hands {
                     shards = taken.len(),
                     "took over shards"
                 );
-                metrics::counter!(telemetry::TAKE_OVERS_TOTAL).increment(1);
+                telemetry::took_over();
             }
         }
         if taken.len() < claim.shards.len() {

@@ -14,7 +14,9 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::clock::monotonic;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, EntityId, Seq, ShardSet, Stamp};
 use crate::domain::invariant::Invariant;
@@ -86,8 +88,10 @@ pub struct Entry<P> {
 
 struct Waiting<P> {
     entries: HashMap<EntityId, Entry<P>, RandomState>,
-    /// The entities in the order in which they began to wait.
-    order: VecDeque<EntityId>,
+    /// The entities in the order in which they began to wait, and since when.
+    order: VecDeque<(EntityId, Instant)>,
+    /// Since when the oldest of what is being written has waited.
+    writing_since: Option<Instant>,
     in_flight: HashSet<EntityId, RandomState>,
     /// Somebody waits for something in it.
     urgent: bool,
@@ -135,6 +139,7 @@ impl<P: Parcel> Lane<P> {
             waiting: Mutex::new(Waiting {
                 entries: HashMap::default(),
                 order: VecDeque::new(),
+                writing_since: None,
                 in_flight: HashSet::default(),
                 urgent: false,
             }),
@@ -175,7 +180,7 @@ impl<P: Parcel> Lane<P> {
                 entry
             }
             Slot::Vacant(slot) => {
-                order.push_back(decided.entity);
+                order.push_back((decided.entity, monotonic()));
                 slot.insert(Entry {
                     entity: decided.entity,
                     parcel: P::begin(&decided),
@@ -250,6 +255,15 @@ impl<P: Parcel> Lane<P> {
         self.shared.dirty_bytes.load(Ordering::Relaxed)
     }
 
+    /// How long the oldest of what is not written yet has waited.
+    #[must_use]
+    pub fn dirty_age(&self) -> Duration {
+        let waiting = self.shared.waiting.lock();
+        let oldest = waiting.order.front().map(|(_, since)| *since);
+        let oldest = waiting.writing_since.or(oldest);
+        oldest.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Told by the writer: `parcel` takes no memory any more.
     pub fn done(&self, parcel: &P) {
         self.shared
@@ -265,7 +279,10 @@ impl<P: Parcel> Lane<P> {
                 continue;
             }
             writer.write(&self, batch).await;
-            self.shared.waiting.lock().in_flight.clear();
+            let mut waiting = self.shared.waiting.lock();
+            waiting.in_flight.clear();
+            waiting.writing_since = None;
+            drop(waiting);
             self.shared.written.notify_waiters();
         }
     }
@@ -293,13 +310,14 @@ impl<P: Parcel> Lane<P> {
         let mut batch = Vec::new();
         let mut rows = 0;
         while rows < self.shared.batch_rows_max {
-            let Some(entity) = waiting.order.pop_front() else {
+            let Some((entity, since)) = waiting.order.pop_front() else {
                 break;
             };
             let Some(entry) = waiting.entries.remove(&entity) else {
                 continue;
             };
             rows += entry.parcel.rows();
+            waiting.writing_since.get_or_insert(since);
             waiting.in_flight.insert(entity);
             batch.push(entry);
         }

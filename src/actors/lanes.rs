@@ -1,6 +1,7 @@
 //! The write lanes of a node: a few for each tier, each shard in exactly one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -116,6 +117,19 @@ impl Lanes {
     #[must_use]
     pub fn dirty_bytes(&self) -> usize {
         self.sql.iter().map(|sql| sql.lane.dirty_bytes()).sum()
+    }
+
+    /// How many bytes may wait before new work is refused.
+    #[must_use]
+    pub fn dirty_bytes_max(&self) -> usize {
+        self.dirty_bytes_max
+    }
+
+    /// How long the oldest of what waits to be written has waited.
+    #[must_use]
+    pub fn dirty_age(&self) -> Duration {
+        let ages = self.sql.iter().map(|sql| sql.lane.dirty_age());
+        ages.max().unwrap_or_default()
     }
 
     /// Whether the last write of every lane succeeded.

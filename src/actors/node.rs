@@ -30,7 +30,7 @@ use crate::domain::queue::Queue;
 use crate::domain::time::Millis;
 use crate::domain::timetable::Timetable;
 use crate::persistence::{Store, StoreError};
-use crate::telemetry::ActorMetrics;
+use crate::telemetry::{self, ActorMetrics};
 
 /// How a node is set up.
 #[derive(Clone, Copy, Debug)]
@@ -314,11 +314,28 @@ impl Node {
         }
     }
 
-    /// Tells the metrics what is known of the actors.
+    /// Tells the metrics what is known of the actors, the shards and what waits to
+    /// be written.
     pub fn observe(&self) {
         observe(self.timetables.directory());
         observe(self.accounts.directory());
         observe(self.queues.directory());
+        let owned = self.ownership.owned();
+        telemetry::owned(telemetry::Owned {
+            shards: owned.len(),
+            epoch: owned
+                .iter()
+                .map(|(_, epoch)| *epoch)
+                .max()
+                .unwrap_or_default(),
+            lease_left: self.ownership.lease_left(),
+        });
+        let lanes = &self.lanes;
+        telemetry::dirty(
+            lanes.dirty_bytes(),
+            lanes.dirty_bytes_max(),
+            lanes.dirty_age(),
+        );
     }
 
     /// The seat map of the timetable of `plan`.
@@ -338,4 +355,10 @@ fn observe<M: Hosted>(directory: &Directory<M>) {
     let waiting: usize = hosts.iter().map(|(_, host)| host.depth()).sum();
     metrics.live.set(hosts.len() as f64);
     metrics.mailbox.set(waiting as f64);
+    let limit = directory.permits_max();
+    let used = hosts.iter().map(|(_, host)| host.permits_used(limit));
+    let (sum, fullest) = used.fold((0, 0), |(sum, max), used| (sum + used, used.max(max)));
+    metrics.permits_used.set(sum as f64);
+    metrics.permits_used_fullest.set(fullest as f64);
+    metrics.permits_limit.set(limit as f64);
 }

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, Epoch, Incarnation, NodeId, SHARDS, ShardId};
 use crate::domain::time::{Millis, Timestamp};
+use crate::telemetry;
 
 /// How long a node goes on acknowledging what the checkpoint store has accepted
 /// once its lease has run out: that store refuses it as soon as another node
@@ -224,6 +225,16 @@ impl Ownership {
         self.stops_at.fetch_max(stops_at.0, Ordering::Relaxed);
     }
 
+    /// What is left of the lease; `None` where the lock of the data folder is the
+    /// lease.
+    #[must_use]
+    pub fn lease_left(&self) -> Option<Millis> {
+        let stops_at = self.stops_at.load(Ordering::Relaxed);
+        let left = stops_at.saturating_sub(clock::since_boot().0);
+        // Given up, it has run out; how long ago means nothing.
+        (stops_at != i64::MAX).then_some(Millis(left.max(-CHECKPOINT_GRACE.0)))
+    }
+
     /// The lease is given up: nothing is acknowledged any more.
     pub fn resign(&self) {
         self.stops_at.store(i64::MIN, Ordering::Relaxed);
@@ -234,6 +245,7 @@ impl Ownership {
         let slot = self.slot(shard);
         let mut state = slot.state.write();
         slot.activations.store(0, Ordering::Relaxed);
+        telemetry::shard_gained();
         *state = Shard::Ours {
             epoch,
             alive_before,
@@ -248,6 +260,9 @@ impl Ownership {
         let mut state = slot.state.write();
         let lost = Shard::Elsewhere { owner, epoch };
         if *state != lost {
+            if !matches!(*state, Shard::Elsewhere { .. }) {
+                telemetry::shard_lost();
+            }
             *state = lost;
             self.publish(slot, &state);
         }

@@ -209,6 +209,7 @@ impl SqlWriter {
                 }
                 Verdict::Fenced => {
                     tracing::warn!(entity.id = %entity.id, entity.kind = entity.kind.as_str(), "a write was fenced");
+                    self.metrics.fenced();
                     sink.lost(*entity, after.activation);
                 }
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::App;
 use crate::domain::time::Millis;
+use crate::persistence::Store;
 use crate::telemetry::{self, QueueMetrics, SeatMetrics, SocketMetrics};
 
 /// How often the node notes that it lives, and looks at the system's clock.
@@ -21,6 +22,18 @@ const PLACES_SWEPT_MAX: u32 = 10_000;
 
 impl App {
     pub(super) fn start_upkeep(self: &Arc<Self>) {
+        let store = match self.store {
+            Store::Sqlite(_) => "sqlite",
+            Store::Postgres(_) => "postgres",
+        };
+        let none_or = |is_there, name| if is_there { name } else { "none" };
+        let checkpoints = none_or(!self.config.redis.url.is_empty(), "redis");
+        let is_kafka = !self.config.kafka.brokers.is_empty();
+        telemetry::build_info(
+            store,
+            checkpoints,
+            if is_kafka { "kafka" } else { "in-process" },
+        );
         let beat = tokio::spawn(heartbeat(Arc::downgrade(self)));
         let sweep = tokio::spawn(sweep(Arc::downgrade(self)));
         self.tasks.lock().extend([beat, sweep]);
@@ -38,8 +51,7 @@ async fn heartbeat(app: Weak<App>) {
         match app.node.keeper.get() {
             None => follow_the_system(&app).await,
             Some(keeper) => {
-                let uncertainty = keeper.uncertainty().as_secs_f64();
-                metrics::gauge!(telemetry::CLOCK_UNCERTAINTY_SECONDS).set(uncertainty);
+                telemetry::clock_uncertainty(keeper.uncertainty().as_secs_f64());
                 app.node.fetch_counts().await;
             }
         }
@@ -50,7 +62,8 @@ async fn heartbeat(app: Weak<App>) {
         seats.blocked.set(counts.blocked);
         queues.show(&app.node.queue_boards.summaries());
         sockets.show(&app.queue_feeds.figures());
-        telemetry::dirty_bytes(app.node.lanes.dirty_bytes());
+        telemetry::sockets(app.sockets.taken(), app.config.http.sockets_max as usize);
+        telemetry::condition(app.readiness().is_empty(), app.node.lanes.are_healthy());
         app.node.observe();
         match app.store.backlog().await {
             Ok(backlog) => telemetry::outbox(backlog.events, backlog.oldest, app.clock.now()),

@@ -34,6 +34,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct Places {
     all: Arc<Semaphore>,
+    max: usize,
     of_users: Arc<DashMap<UserId, u32, RandomState>>,
     per_user_max: u32,
 }
@@ -43,6 +44,7 @@ impl Places {
     #[must_use]
     pub fn new(config: &config::Http) -> Self {
         Self {
+            max: config.sockets_max as usize,
             all: Arc::new(Semaphore::new(config.sockets_max as usize)),
             of_users: Arc::default(),
             per_user_max: config.sockets_per_user_max,
@@ -53,6 +55,12 @@ impl Places {
     #[must_use]
     pub fn try_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.all).try_acquire_owned().ok()
+    }
+
+    /// How many places are taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.max.saturating_sub(self.all.available_permits())
     }
 
     /// A place among those of `user`, if there is one.

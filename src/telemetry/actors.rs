@@ -22,6 +22,12 @@ pub struct ActorMetrics {
     pub restarts: Counter,
     /// Entities whose gate stays broken.
     pub quarantined: Gauge,
+    /// Requests under way at all actors.
+    pub permits_used: Gauge,
+    /// Requests under way at the fullest actor.
+    pub permits_used_fullest: Gauge,
+    /// Requests that may be under way at one actor.
+    pub permits_limit: Gauge,
 }
 
 impl ActorMetrics {
@@ -29,13 +35,17 @@ impl ActorMetrics {
     #[must_use]
     pub fn for_kind(kind: &'static str) -> Self {
         recorder();
+        counter!(SHED_TOTAL, "reason" => kind).increment(0);
         Self {
             messages: counter!(ACTOR_MESSAGES_TOTAL, "kind" => kind),
             handling_seconds: histogram!(ACTOR_HANDLING_SECONDS, "kind" => kind),
             mailbox: gauge!(ACTOR_MAILBOX_MESSAGES, "kind" => kind),
-            live: gauge!(ACTORS_LIVE, "kind" => kind),
+            live: gauge!(ACTORS, "kind" => kind),
             restarts: counter!(ACTOR_RESTARTS_TOTAL, "kind" => kind),
-            quarantined: gauge!(ENTITIES_QUARANTINED, "kind" => kind),
+            quarantined: gauge!(QUARANTINED_ENTITIES, "kind" => kind),
+            permits_used: gauge!(PERMITS_USED, "kind" => kind),
+            permits_used_fullest: gauge!(PERMITS_USED_FULLEST, "kind" => kind),
+            permits_limit: gauge!(PERMITS_LIMIT, "kind" => kind),
         }
     }
 }
@@ -45,6 +55,9 @@ pub fn gate_wait(tier: &'static str) -> Histogram {
     recorder();
     histogram!(GATE_WAIT_SECONDS, "tier" => tier)
 }
+
+/// The classes of errors of a write: it will be repeated, or not.
+const FAILURE_CLASSES: [&str; 2] = ["unavailable", "refused"];
 
 /// What is measured of a write lane.
 #[derive(Clone, Debug)]
@@ -59,6 +72,10 @@ impl FlushMetrics {
     #[must_use]
     pub fn of_lane(tier: &'static str, number: usize) -> Self {
         recorder();
+        counter!(FENCED_WRITES_TOTAL, "tier" => tier).increment(0);
+        for class in FAILURE_CLASSES {
+            counter!(FLUSH_FAILURES_TOTAL, "tier" => tier, "class" => class).increment(0);
+        }
         let lane = number.to_string();
         Self {
             tier,
@@ -74,17 +91,25 @@ impl FlushMetrics {
         self.rows.record(rows as f64);
     }
 
+    /// Counts a write that another life of its entity has forestalled.
+    pub fn fenced(&self) {
+        counter!(FENCED_WRITES_TOTAL, "tier" => self.tier).increment(1);
+    }
+
     /// Counts a failed write, by the class of its error.
     pub fn failed(&self, class: &'static str) {
         counter!(FLUSH_FAILURES_TOTAL, "tier" => self.tier, "class" => class).increment(1);
     }
 }
 
-/// Changes that wait to be written to the database, in bytes.
-pub fn dirty_bytes(bytes: usize) {
+/// Changes that wait to be written to the database: their bytes, how many there
+/// may be, and how long the oldest has waited.
+#[allow(clippy::cast_precision_loss, reason = "metrics")]
+pub fn dirty(bytes: usize, limit: usize, age: Duration) {
     recorder();
-    #[allow(clippy::cast_precision_loss, reason = "a metric")]
     gauge!(DIRTY_BYTES).set(bytes as f64);
+    gauge!(DIRTY_LIMIT_BYTES).set(limit as f64);
+    gauge!(DIRTY_AGE_SECONDS).set(age.as_secs_f64());
 }
 
 /// Whether checkpoints can be used.

@@ -2,14 +2,12 @@
 
 use std::collections::HashMap;
 
-use metrics::{Gauge, gauge, histogram};
+use metrics::{Counter, Gauge, counter, gauge, histogram};
 
-use super::{
-    QUEUE_ACTIVE, QUEUE_ADMISSIONS_PER_SECOND, QUEUE_ADMITTED, QUEUE_ETA_ERROR_SECONDS,
-    QUEUE_EXPIRED, QUEUE_FRAMES_DROPPED, QUEUE_LEFT, QUEUE_SOCKETS, QUEUE_WAITING, recorder,
-};
+use super::names::*;
+use super::recorder;
 use crate::domain::ids::PerformanceId;
-use crate::domain::queue::Summary;
+use crate::domain::queue::{Phase, Summary};
 
 /// So many queues have figures of their own; what is measured can't be taken
 /// back, so that they are the first ones of this process that had people.
@@ -18,61 +16,69 @@ const NAMED_MAX: usize = 64;
 /// The figures of all others together.
 const OTHERS: &str = "others";
 
-/// The gauges of one queue, or of several together.
+/// What is told of one queue, or of several together.
 #[derive(Debug)]
-struct Gauges {
+struct Told {
     waiting: Gauge,
     active: Gauge,
-    admitted: Gauge,
-    left: Gauge,
-    expired: Gauge,
-    per_second: Gauge,
+    admitting: Gauge,
+    admitted: Counter,
+    left: Counter,
+    expired: Counter,
 }
 
+/// How a queue stands.
 #[derive(Clone, Copy, Debug, Default)]
 struct Figures {
-    waiting: f64,
-    active: f64,
-    admitted: f64,
-    left: f64,
-    expired: f64,
-    per_second: f64,
+    waiting: u64,
+    active: u64,
+    admitting: bool,
 }
 
-impl Gauges {
+/// What a queue has counted. `left` and `expired` begin again when it is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    admitted: u64,
+    left: u64,
+    expired: u64,
+}
+
+impl Told {
     fn of(queue: &str) -> Self {
         recorder();
         let queue = || queue.to_owned();
         Self {
-            waiting: gauge!(QUEUE_WAITING, "queue" => queue()),
-            active: gauge!(QUEUE_ACTIVE, "queue" => queue()),
-            admitted: gauge!(QUEUE_ADMITTED, "queue" => queue()),
-            left: gauge!(QUEUE_LEFT, "queue" => queue()),
-            expired: gauge!(QUEUE_EXPIRED, "queue" => queue()),
-            per_second: gauge!(QUEUE_ADMISSIONS_PER_SECOND, "queue" => queue()),
+            waiting: gauge!(QUEUE_WAITING_PEOPLE, "queue" => queue()),
+            active: gauge!(QUEUE_ACTIVE_PEOPLE, "queue" => queue()),
+            admitting: gauge!(QUEUE_ADMITTING, "queue" => queue()),
+            admitted: counter!(QUEUE_ADMISSIONS_TOTAL, "queue" => queue()),
+            left: counter!(QUEUE_LEFT_TOTAL, "queue" => queue()),
+            expired: counter!(QUEUE_EXPIRED_TOTAL, "queue" => queue()),
         }
     }
 
+    #[allow(clippy::cast_precision_loss, reason = "metrics")]
     fn set(&self, figures: Figures) {
-        self.waiting.set(figures.waiting);
-        self.active.set(figures.active);
-        self.admitted.set(figures.admitted);
-        self.left.set(figures.left);
-        self.expired.set(figures.expired);
-        self.per_second.set(figures.per_second);
+        self.waiting.set(figures.waiting as f64);
+        self.active.set(figures.active as f64);
+        self.admitting.set(f64::from(u8::from(figures.admitting)));
+    }
+
+    fn add(&self, counts: Counts) {
+        self.admitted.increment(counts.admitted);
+        self.left.increment(counts.left);
+        self.expired.increment(counts.expired);
     }
 }
 
 impl Figures {
     fn of(summary: &Summary) -> Self {
-        #[allow(clippy::cast_precision_loss, reason = "metrics")]
         Self {
-            waiting: f64::from(summary.waiting),
-            active: f64::from(summary.active),
-            admitted: summary.admitted_total as f64,
-            left: summary.left as f64,
-            expired: summary.expired as f64,
-            per_second: summary.admission_per_second,
+            waiting: u64::from(summary.waiting),
+            active: u64::from(summary.active),
+            admitting: summary.phase == Phase::Open
+                && !summary.paused
+                && summary.seats.available > 0,
         }
     }
 
@@ -80,23 +86,44 @@ impl Figures {
         Self {
             waiting: self.waiting + other.waiting,
             active: self.active + other.active,
-            admitted: self.admitted + other.admitted,
-            left: self.left + other.left,
-            expired: self.expired + other.expired,
-            per_second: self.per_second + other.per_second,
+            admitting: self.admitting || other.admitting,
         }
     }
 
-    fn has_people(&self) -> bool {
-        self.waiting + self.active > 0.0
+    fn has_people(self) -> bool {
+        self.waiting + self.active > 0
+    }
+}
+
+impl Counts {
+    fn of(summary: &Summary) -> Self {
+        Self {
+            admitted: summary.admitted_total,
+            left: summary.left,
+            expired: summary.expired,
+        }
+    }
+
+    /// What came since `before`.
+    fn since(self, before: Self) -> Self {
+        let of = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+        Self {
+            // Over all lives of the queue: it never begins again.
+            admitted: self.admitted.saturating_sub(before.admitted),
+            left: of(self.left, before.left),
+            expired: of(self.expired, before.expired),
+        }
     }
 }
 
 /// The figures of the waiting rooms that live on this node.
 #[derive(Debug)]
 pub struct QueueMetrics {
-    named: HashMap<PerformanceId, Gauges>,
-    others: Gauges,
+    named: HashMap<PerformanceId, Told>,
+    others: Told,
+    /// What each queue had counted when it was last looked at: as many as have
+    /// a board.
+    counted: HashMap<PerformanceId, Counts>,
 }
 
 impl QueueMetrics {
@@ -105,26 +132,36 @@ impl QueueMetrics {
     pub fn new() -> Self {
         Self {
             named: HashMap::new(),
-            others: Gauges::of(OTHERS),
+            others: Told::of(OTHERS),
+            counted: HashMap::new(),
         }
     }
 
     /// These live here now, and no others.
     pub fn show(&mut self, summaries: &[(PerformanceId, Summary)]) {
-        for gauges in self.named.values() {
-            gauges.set(Figures::default());
+        for told in self.named.values() {
+            told.set(Figures::default());
         }
         let mut others = Figures::default();
         for (id, summary) in summaries {
             let figures = Figures::of(summary);
             if figures.has_people() && !self.named.contains_key(id) && self.named.len() < NAMED_MAX
             {
-                self.named.insert(*id, Gauges::of(&id.to_string()));
+                self.named.insert(*id, Told::of(&id.to_string()));
             }
-            match self.named.get(id) {
-                Some(gauges) => gauges.set(figures),
-                None => others = others.plus(figures),
-            }
+            let counts = Counts::of(summary);
+            let before = self.counted.insert(*id, counts).unwrap_or_default();
+            let told = match self.named.get(id) {
+                Some(told) => {
+                    told.set(figures);
+                    told
+                }
+                None => {
+                    others = others.plus(figures);
+                    &self.others
+                }
+            };
+            told.add(counts.since(before));
         }
         self.others.set(others);
     }
@@ -139,7 +176,9 @@ impl Default for QueueMetrics {
 /// The live sockets of waiting rooms on this node.
 #[derive(Debug, Default)]
 pub struct SocketMetrics {
-    named: HashMap<PerformanceId, (Gauge, Gauge)>,
+    named: HashMap<PerformanceId, (Gauge, Counter)>,
+    /// How many frames each queue had skipped when it was last looked at.
+    dropped: HashMap<PerformanceId, u64>,
 }
 
 impl SocketMetrics {
@@ -150,32 +189,35 @@ impl SocketMetrics {
         for (sockets, _) in self.named.values() {
             sockets.set(0.0);
         }
-        let mut others = (0.0, 0.0);
+        let (others, others_dropped) = socket_metrics(OTHERS);
+        let mut others_sockets = 0.0;
         for (id, sockets, dropped) in feeds {
-            let (sockets, dropped) = (*sockets as f64, *dropped as f64);
+            let before = self.dropped.insert(*id, *dropped).unwrap_or_default();
+            let more = dropped.checked_sub(before).unwrap_or(*dropped);
             if !self.named.contains_key(id) && self.named.len() < NAMED_MAX {
-                self.named.insert(*id, socket_gauges(&id.to_string()));
+                self.named.insert(*id, socket_metrics(&id.to_string()));
             }
-            match self.named.get(id) {
-                Some(gauges) => {
-                    gauges.0.set(sockets);
-                    gauges.1.set(dropped);
-                }
-                None => others = (others.0 + sockets, others.1 + dropped),
+            if let Some((gauge, counter)) = self.named.get(id) {
+                gauge.set(*sockets as f64);
+                counter.increment(more);
+            } else {
+                others_sockets += *sockets as f64;
+                others_dropped.increment(more);
             }
         }
-        let gauges = socket_gauges(OTHERS);
-        gauges.0.set(others.0);
-        gauges.1.set(others.1);
+        others.set(others_sockets);
+        // Feeds come and go with their sockets.
+        let live = |id: &PerformanceId| feeds.iter().any(|(live, ..)| live == id);
+        self.dropped.retain(|id, _| live(id));
     }
 }
 
-fn socket_gauges(queue: &str) -> (Gauge, Gauge) {
+fn socket_metrics(queue: &str) -> (Gauge, Counter) {
     recorder();
     let queue = || queue.to_owned();
     (
         gauge!(QUEUE_SOCKETS, "queue" => queue()),
-        gauge!(QUEUE_FRAMES_DROPPED, "queue" => queue()),
+        counter!(QUEUE_FRAMES_DROPPED_TOTAL, "queue" => queue()),
     )
 }
 
@@ -189,7 +231,7 @@ pub fn eta_error(seconds: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::queue::{Phase, SeatsLeft};
+    use crate::domain::queue::SeatsLeft;
     use crate::telemetry::render;
 
     fn summary(waiting: u32) -> Summary {
@@ -221,10 +263,32 @@ mod tests {
         );
         let first = many[0].0;
         assert!(text.contains(&format!(
-            "onsale_queue_frames_dropped{{queue=\"{first}\"}} 1"
+            "onsale_queue_frames_dropped_total{{queue=\"{first}\"}} 1"
         )));
         metrics.show(&[]);
         assert!(render().contains(&format!("onsale_queue_sockets{{queue=\"{first}\"}} 0")));
+    }
+
+    #[test]
+    fn people_who_left_are_counted_over_the_reloads_of_their_queue() {
+        let mut metrics = QueueMetrics::new();
+        let id = PerformanceId(uuid::Uuid::now_v7());
+        let show = |metrics: &mut QueueMetrics, left, admitted_total| {
+            let summary = Summary {
+                left,
+                admitted_total,
+                ..summary(1)
+            };
+            metrics.show(&[(id, summary)]);
+        };
+        show(&mut metrics, 5, 10);
+        show(&mut metrics, 7, 12);
+        // Loaded again: what has left is counted from 0, who came in is stored.
+        show(&mut metrics, 3, 12);
+        let text = render();
+        let left = format!("onsale_queue_left_total{{queue=\"{id}\"}} 10");
+        let admitted = format!("onsale_queue_admissions_total{{queue=\"{id}\"}} 12");
+        assert!(text.contains(&left) && text.contains(&admitted), "{text}");
     }
 
     #[test]
@@ -236,13 +300,17 @@ mod tests {
         assert_eq!(metrics.named.len(), NAMED_MAX);
         let text = render();
         assert!(
-            text.contains("onsale_queue_waiting{queue=\"others\"} 6"),
+            text.contains("onsale_queue_waiting_people{queue=\"others\"} 6"),
             "{text}"
         );
         let first = &many[0].0;
-        assert!(text.contains(&format!("onsale_queue_waiting{{queue=\"{first}\"}} 2")));
+        assert!(text.contains(&format!(
+            "onsale_queue_waiting_people{{queue=\"{first}\"}} 2"
+        )));
         metrics.show(&[]);
-        assert!(render().contains(&format!("onsale_queue_waiting{{queue=\"{first}\"}} 0")));
+        assert!(render().contains(&format!(
+            "onsale_queue_waiting_people{{queue=\"{first}\"}} 0"
+        )));
         eta_error(-3.0);
         let early = "onsale_queue_eta_error_seconds_bucket{direction=\"early\",le=\"5\"} 1";
         assert!(render().contains(early));

@@ -3,10 +3,12 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::names::{ALL, Kind, QUEUE_ETA_ERROR_SECONDS};
+use super::names::{ALL, INVARIANT_VIOLATIONS_TOTAL, Kind, QUEUE_ETA_ERROR_SECONDS, Scope};
+use super::process;
+use crate::domain::invariant::Invariant;
 
 /// Upper bounds of the buckets of everything that ends in `_seconds`: from a
 /// decision in memory (1 µs) to the longest request (15 s).
@@ -52,6 +54,8 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
         )?
         .install_recorder()?;
     describe();
+    begin_at_zero();
+    process::observe();
     let upkeep = handle.clone();
     // A thread rather than a task: it outlives any runtime, as the recorder does.
     let started = std::thread::Builder::new()
@@ -60,6 +64,7 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
             loop {
                 std::thread::sleep(Duration::from_secs(UPKEEP_SECONDS));
                 upkeep.run_upkeep();
+                process::observe();
             }
         });
     if let Err(error) = started {
@@ -76,6 +81,20 @@ fn describe() {
             Kind::Gauge => describe_gauge!(metric.name, help),
             Kind::Histogram => describe_histogram!(metric.name, help),
         }
+    }
+}
+
+/// What has not happened yet is told as 0: an alert on an increase sees the very
+/// first one.
+fn begin_at_zero() {
+    for metric in ALL {
+        if metric.kind == Kind::Counter && metric.labels.is_empty() && metric.scope == Scope::Always
+        {
+            counter!(metric.name).increment(0);
+        }
+    }
+    for invariant in Invariant::ALL {
+        counter!(INVARIANT_VIOLATIONS_TOTAL, "id" => invariant.id()).increment(0);
     }
 }
 

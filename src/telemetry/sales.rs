@@ -89,6 +89,22 @@ pub fn outbox(events: u64, oldest: Option<Timestamp>, now: Timestamp) {
     gauge!(OUTBOX_AGE_SECONDS).set(age_ms as f64 / 1000.0);
 }
 
+/// How many live sockets this node has, and takes.
+#[allow(clippy::cast_precision_loss, reason = "metrics")]
+pub fn sockets(open: usize, limit: usize) {
+    gauge!(SOCKETS).set(open as f64);
+    gauge!(SOCKETS_LIMIT).set(limit as f64);
+}
+
+/// The bus begins: nothing is behind a hole, and no event of `topics` has died.
+pub fn bus_began(topics: &[&'static str]) {
+    recorder();
+    gauge!(OUTBOX_BEHIND_EVENTS).set(0.0);
+    for topic in topics {
+        counter!(DEAD_LETTERS_TOTAL, "topic" => *topic).increment(0);
+    }
+}
+
 /// An event died.
 pub fn dead_letter(topic: &str) {
     counter!(DEAD_LETTERS_TOTAL, "topic" => topic.to_owned()).increment(1);

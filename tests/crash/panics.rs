@@ -201,7 +201,7 @@ async fn panics_on_purpose_again_and_again_quarantine_their_account_alone() {
     ann.get("/wallet").problem(503, "store-unavailable").await;
     assert_eq!(charge_at_last(&bob, 7).await, 0);
     bob.hold_seats(&troubled.scene.timetable, &["G-A-1"]).await;
-    let quarantined = "onsale_entities_quarantined{kind=\"account\"}";
+    let quarantined = "onsale_quarantined_entities{kind=\"account\"}";
     assert_eq!(troubled.metric(quarantined).await, 1);
     let actors = troubled.server.admin().await.get("/admin/actors?limit=100");
     let actors = actors.ok(200).await;

@@ -11,6 +11,7 @@ use crate::clock::{Anchor, monotonic};
 use crate::persistence::StoreError;
 use crate::persistence::lease::{LEASE_TTL, NodeState};
 use crate::persistence::postgres::lease::Heart;
+use crate::telemetry;
 
 /// How often the lease is renewed.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
@@ -43,6 +44,7 @@ impl Pulse {
     }
 
     pub(super) async fn run(mut self) {
+        telemetry::lease_began();
         // An outage is told, not each attempt to end it.
         let mut is_lost = false;
         loop {
@@ -58,6 +60,7 @@ impl Pulse {
                     std::process::exit(75);
                 }
                 Err(error) => {
+                    telemetry::lease_renewal_failed();
                     if !std::mem::replace(&mut is_lost, true) {
                         tracing::warn!(%error, "the lease could not be renewed, trying on");
                     }

@@ -44,6 +44,7 @@ use super::{Store, StoreError};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::ids::ShardId;
+use crate::telemetry;
 use kafka::consumer::{Consumer, Subscriber};
 use notices::{QueueNotices, Tell};
 use relay::Relay;
@@ -140,6 +141,7 @@ impl Bus {
             wake,
             tell_queue,
         } = options;
+        telemetry::bus_began(TOPICS);
         let (stop, stopped) = watch::channel(false);
         let tickets = TicketIssue::new(store.clone(), clock.clone(), ticket_kid);
         let notices = QueueNotices::new(tell_queue);
