@@ -1,4 +1,4 @@
-//! A proxy before Postgres that can lose the answer to a COMMIT.
+//! A proxy before Postgres that can lose the answer to a commit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,8 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// How a client of the protocol asks for a commit: a simple query.
+/// How a client of the protocol asks for a commit, as a simple query, …
 const COMMIT: &[u8] = b"COMMIT\0";
+
+/// … and what comes first where a prepared statement is run that is a transaction
+/// of its own, on a connection that the client opened for these.
+const BIND: u8 = b'B';
+const FOR_BATCHES: &[u8] = b"plan_cache_mode";
 
 /// How much is passed on at once, in bytes.
 const CHUNK: usize = 16 * 1_024;
@@ -69,12 +74,17 @@ async fn pass(mut client: TcpStream, postgres_port: u16, orders: Arc<Orders>) {
     };
     let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut up, mut down) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut is_for_batches = false;
     loop {
         tokio::select! {
             asked = client.read(&mut up) => match asked {
                 Ok(0) | Err(_) => return,
                 Ok(n) => {
-                    let loses = contains(&up[..n], COMMIT) && orders.take();
+                    let asked = &up[..n];
+                    // Said once, when it begins.
+                    is_for_batches |= contains(asked, FOR_BATCHES);
+                    let commits = contains(asked, COMMIT) || (is_for_batches && asked[0] == BIND);
+                    let loses = commits && orders.take();
                     if server.write_all(&up[..n]).await.is_err() {
                         return;
                     }

@@ -1,5 +1,10 @@
-//! The group commit: many entities' contributions in one transaction, and in a
-//! fixed number of round trips whatever their number.
+//! The group commit: many entities' contributions in one transaction.
+//!
+//! Nearly always all of them are of entities that are ours and at the version
+//! which was expected. So first the whole batch goes to the server as one
+//! statement, which refuses to change anything if that is not so: one round trip,
+//! in which the transaction begins and is committed. Only then it is taken step by
+//! step, to find out whose contributions are to be left out.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +17,7 @@ use uuid::Uuid;
 use super::entities::version;
 use super::queues::Queues;
 use super::rows::{self, Accounts, History, Timetables};
+use super::statement::Statement;
 use super::{Link, PostgresStore};
 use crate::domain::ids::{EntityId, Epoch, ShardId};
 use crate::persistence::StoreError;
@@ -33,25 +39,39 @@ use crate::sabotage::{self, Point, Switch};
 const FENCE: &str = "SELECT s.id, s.epoch FROM unnest($1::smallint[], $2::integer[]) AS w (id, epoch) \
      JOIN shard AS s ON s.id = w.id AND s.epoch = w.epoch ORDER BY s.id FOR SHARE OF s";
 
-/// Moves the version of each entity from the expected one on, and returns those
-/// that were at the expected one: only their rows may be written. A conditional
+/// What a whole batch has to find: so many shards of ours, so many entities.
+const WANTED: &str = "SELECT $1::bigint AS shards, $2::bigint AS entities";
+
+const VERSIONS: &str = "SELECT * FROM unnest($1::uuid[], $2::text[], $3::smallint[], \
+         $4::integer[], $5::integer[], $6::bigint[], \
+         $7::integer[], $8::integer[], $9::bigint[]) \
+     AS n (id, kind, shard, old_epoch, old_activation, old_seq, epoch, activation, seq)";
+
+/// None at all unless every shard is ours: and the shards are locked before the
+/// entities, as everywhere.
+const OURS: &str = "SELECT * FROM version \
+     WHERE (SELECT count(*) FROM fence) = (SELECT shards FROM wanted)";
+
+/// Moves the version of each entity from the expected one on. A conditional
 /// change, and no look before it: a twin could pass that too.
-const ADVANCE: &str = "WITH n AS ( \
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::smallint[], \
-             $4::integer[], $5::integer[], $6::bigint[], \
-             $7::integer[], $8::integer[], $9::bigint[]) \
-         AS n (id, kind, shard, old_epoch, old_activation, old_seq, epoch, activation, seq)), \
-     known AS ( \
-         UPDATE entity SET epoch = n.epoch, activation = n.activation, seq = n.seq FROM n \
-         WHERE entity.id = n.id AND entity.kind = n.kind AND entity.epoch = n.old_epoch \
-           AND entity.activation = n.old_activation AND entity.seq = n.old_seq \
-         RETURNING entity.id, entity.kind), \
-     new AS ( \
-         INSERT INTO entity (id, kind, shard, epoch, activation, seq) \
-         SELECT id, kind, shard, epoch, activation, seq FROM n \
-         WHERE old_epoch = 0 AND old_activation = 0 AND old_seq = 0 \
-         ON CONFLICT DO NOTHING RETURNING id, kind) \
-     SELECT id, kind FROM known UNION ALL SELECT id, kind FROM new";
+const KNOWN: &str = "UPDATE entity \
+     SET epoch = mine.epoch, activation = mine.activation, seq = mine.seq FROM mine \
+     WHERE entity.id = mine.id AND entity.kind = mine.kind AND entity.epoch = mine.old_epoch \
+       AND entity.activation = mine.old_activation AND entity.seq = mine.old_seq \
+     RETURNING entity.id, entity.kind";
+
+/// The same for those that are new.
+const NEW: &str = "INSERT INTO entity (id, kind, shard, epoch, activation, seq) \
+     SELECT id, kind, shard, epoch, activation, seq FROM mine \
+     WHERE old_epoch = 0 AND old_activation = 0 AND old_seq = 0 \
+     ON CONFLICT DO NOTHING RETURNING id, kind";
+
+/// Those that were at the expected version: only their rows may be written.
+const MOVED: &str = "SELECT id, kind FROM known UNION ALL SELECT id, kind FROM new";
+
+/// Refuses the statement unless those are all.
+const ALL_MOVED: &str = "SELECT every_entity_moved( \
+     (SELECT count(*) FROM known) + (SELECT count(*) FROM new), (SELECT entities FROM wanted))";
 
 impl PostgresStore {
     pub(crate) async fn commit(
@@ -59,10 +79,39 @@ impl PostgresStore {
         contributions: Arc<Vec<Contribution>>,
     ) -> Result<Vec<Verdict>, StoreError> {
         let rows = contributions.iter().map(Contribution::rows).sum();
-        self.transaction_of(extra_time(rows), move |c| {
+        let extra = extra_time(rows);
+        if extra.is_zero() && self.commit_whole(Arc::clone(&contributions)).await {
+            return Ok(vec![Verdict::Written; contributions.len()]);
+        }
+        self.transaction_of(extra, move |c| {
             Box::pin(async move { write(c, &contributions).await })
         })
         .await
+    }
+
+    /// Writes all of the contributions in one statement. Otherwise none, or nobody
+    /// knows (the connection was dead, or cut): the steps find out, too, what is
+    /// written already.
+    async fn commit_whole(&self, contributions: Arc<Vec<Contribution>>) -> bool {
+        #[cfg(feature = "sabotage")]
+        if super::broken::is_taken_step_by_step() {
+            return false;
+        }
+        let written = self.statement(move |c| {
+            Box::pin(async move {
+                whole(&contributions).fetch(c, ALL_MOVED).await?;
+                #[cfg(feature = "sabotage")]
+                sabotage::pass(Point::Written);
+                Ok(())
+            })
+        });
+        match written.await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "a batch could not be written as a whole");
+                false
+            }
+        }
     }
 }
 
@@ -83,7 +132,7 @@ async fn write(c: &mut Link, contributions: &[Contribution]) -> Result<Vec<Verdi
         .iter()
         .filter(|c| owned.contains(&shard_and_epoch(c)))
         .collect();
-    mine.sort_unstable_by_key(|c| (c.entity.shard().0, c.entity.id));
+    in_order(&mut mine);
     let advanced = advance(c, &mine).await?;
     #[cfg(feature = "sabotage")]
     let advanced = if sabotage::is_on(Switch::RetryBlindly) {
@@ -99,7 +148,11 @@ async fn write(c: &mut Link, contributions: &[Contribution]) -> Result<Vec<Verdi
         }
     }
     mine.retain(|c| advanced.contains(&c.entity));
-    write_rows(c, &mine).await?;
+    if !mine.is_empty() {
+        let mut statement = Statement::default();
+        put_rows(&mut statement, &mine);
+        statement.fetch(c, "SELECT").await?;
+    }
     #[cfg(feature = "sabotage")]
     sabotage::pass(Point::Written);
     let verdict = |c: &Contribution| {
@@ -116,22 +169,27 @@ fn shard_and_epoch(contribution: &Contribution) -> (ShardId, Epoch) {
     (contribution.entity.shard(), contribution.after.epoch)
 }
 
-async fn fence(
-    c: &mut Link,
-    contributions: &[Contribution],
-) -> Result<HashSet<(ShardId, Epoch)>, StoreError> {
-    let mut wanted: Vec<(i16, i32)> = contributions
+/// The shards of these entities in their epochs.
+fn shards(contributions: &[Contribution]) -> (Vec<i16>, Vec<i32>) {
+    let mut shards: Vec<(i16, i32)> = contributions
         .iter()
         .map(shard_and_epoch)
         .map(|(shard, epoch)| (shard.0.cast_signed(), epoch.0.cast_signed()))
         .collect();
-    wanted.sort_unstable();
-    wanted.dedup();
+    shards.sort_unstable();
+    shards.dedup();
+    shards.into_iter().unzip()
+}
+
+async fn fence(
+    c: &mut Link,
+    contributions: &[Contribution],
+) -> Result<HashSet<(ShardId, Epoch)>, StoreError> {
     #[cfg(feature = "sabotage")]
     if sabotage::is_on(Switch::NoFence) {
         return Ok(contributions.iter().map(shard_and_epoch).collect());
     }
-    let (shards, epochs): (Vec<i16>, Vec<i32>) = wanted.into_iter().unzip();
+    let (shards, epochs) = shards(contributions);
     let sql = FENCE;
     #[cfg(feature = "sabotage")]
     let sql = super::broken::fence(sql);
@@ -151,6 +209,20 @@ async fn advance(
     if contributions.is_empty() {
         return Ok(HashSet::new());
     }
+    let mut statement = Statement::default();
+    versions(&mut statement, "mine", contributions);
+    moved(&mut statement);
+    let rows = statement.fetch(c, MOVED).await?;
+    let entity = |row: &PgRow| {
+        let id = row.try_get(0)?;
+        let kind = entity_kind(row.try_get(1)?)?;
+        Ok(EntityId { kind, id })
+    };
+    rows.iter().map(entity).collect()
+}
+
+/// The versions of these entities, as the rows of `name`.
+fn versions(statement: &mut Statement, name: &'static str, contributions: &[&Contribution]) {
     let each = contributions.iter();
     let ids: Vec<Uuid> = each.clone().map(|c| c.entity.id).collect();
     let kinds: Vec<&str> = each.clone().map(|c| c.entity.kind.as_str()).collect();
@@ -162,11 +234,8 @@ async fn advance(
         rows::stamps(each.clone().map(|c| c.expected)),
         rows::stamps(each.map(|c| c.after)),
     );
-    let sql = ADVANCE;
-    #[cfg(feature = "sabotage")]
-    let sql = super::broken::advance(sql);
-    let rows = c
-        .sql(sql)
+    statement
+        .named(name, VERSIONS)
         .bind(ids)
         .bind(kinds)
         .bind(shards)
@@ -175,21 +244,48 @@ async fn advance(
         .bind(old.seqs)
         .bind(new.epochs)
         .bind(new.activations)
-        .bind(new.seqs)
-        .fetch_all(c.on())
-        .await?;
-    let entity = |row: &PgRow| {
-        let id = row.try_get(0)?;
-        let kind = entity_kind(row.try_get(1)?)?;
-        Ok(EntityId { kind, id })
-    };
-    rows.iter().map(entity).collect()
+        .bind(new.seqs);
 }
 
-async fn write_rows(c: &mut Link, contributions: &[&Contribution]) -> Result<(), StoreError> {
-    if contributions.is_empty() {
-        return Ok(());
+/// Moves the versions of `mine` on.
+fn moved(statement: &mut Statement) {
+    #[cfg(feature = "sabotage")]
+    if sabotage::is_on(Switch::SelectNotUpdate) {
+        return super::broken::moved(statement);
     }
+    statement.named("known", KNOWN).named("new", NEW);
+}
+
+/// Everything, to be ended with [`ALL_MOVED`].
+fn whole(contributions: &[Contribution]) -> Statement {
+    let (shards, epochs) = shards(contributions);
+    let mut all: Vec<&Contribution> = contributions.iter().collect();
+    in_order(&mut all);
+    let mut statement = Statement::default();
+    statement
+        .named("wanted", WANTED)
+        .bind(as_count(shards.len()))
+        .bind(as_count(all.len()))
+        .named("fence", FENCE)
+        .bind(shards)
+        .bind(epochs);
+    versions(&mut statement, "version", &all);
+    statement.named("mine", OURS);
+    moved(&mut statement);
+    put_rows(&mut statement, &all);
+    statement
+}
+
+fn as_count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+/// Locks are taken in one order.
+fn in_order(contributions: &mut [&Contribution]) {
+    contributions.sort_unstable_by_key(|c| (c.entity.shard().0, c.entity.id));
+}
+
+fn put_rows(statement: &mut Statement, contributions: &[&Contribution]) {
     let mut history = History::default();
     let (mut timetables, mut accounts) = (Timetables::default(), Accounts::default());
     let mut queues = Queues::default();
@@ -201,8 +297,8 @@ async fn write_rows(c: &mut Link, contributions: &[&Contribution]) -> Result<(),
             Changes::Queue(changes) => queues.add(contribution.entity.id, changes),
         }
     }
-    history.write(c).await?;
-    timetables.write(c).await?;
-    accounts.write(c).await?;
-    queues.write(c).await
+    history.put(statement);
+    timetables.put(statement);
+    accounts.put(statement);
+    queues.put(statement);
 }

@@ -47,6 +47,7 @@ mod replica;
 mod rows;
 mod sessions;
 mod shards;
+mod statement;
 mod views;
 
 use std::borrow::Cow;
@@ -80,14 +81,28 @@ const STATEMENT_MAX: Duration = Duration::from_secs(3);
 /// What it begins with. `idle_in_transaction…`: an owner that freezes inside a
 /// batch must not block its taker for longer. `enable_…`: rows are found, and so
 /// locked, in the order of the arrays; and a plan that was made while a table
-/// was small never reads the whole of it later.
+/// was small never reads the whole of it later. `plan_cache_mode`: so one plan
+/// will do, whatever the arrays hold, and it is made once.
 const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL synchronous_commit = on; \
     SET LOCAL statement_timeout = '3s'; \
     SET LOCAL idle_in_transaction_session_timeout = '1s'; \
     SET LOCAL enable_seqscan = off; \
     SET LOCAL enable_hashjoin = off; \
-    SET LOCAL enable_mergejoin = off";
+    SET LOCAL enable_mergejoin = off; \
+    SET LOCAL plan_cache_mode = force_generic_plan";
+
+/// The same for a connection on which each statement is a transaction of its own.
+const WRITE_SETTINGS: [(&str, &str); 8] = [
+    ("default_transaction_isolation", "read committed"),
+    ("synchronous_commit", "on"),
+    ("statement_timeout", "3s"),
+    ("idle_in_transaction_session_timeout", "1s"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+];
 
 /// How long a read may take.
 const READ_MAX: Duration = Duration::from_secs(6);
@@ -117,6 +132,8 @@ const STATEMENTS_KEPT: usize = 200;
 /// The store of a cluster. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PostgresStore {
+    /// For what is one statement.
+    batches: PgPool,
     writers: PgPool,
     readers: PgPool,
     replica: Option<Replica>,
@@ -179,6 +196,11 @@ impl PostgresStore {
                 // What begins a transaction finds out by itself.
                 .test_before_acquire(false)
         };
+        let batches = pool(lanes).connect_lazy_with(if pooled {
+            options.clone()
+        } else {
+            options.clone().options(WRITE_SETTINGS)
+        });
         let writers = pool(lanes + WRITERS_EXTRA).connect_lazy_with(options.clone());
         let readers = pool(settings.readers)
             .test_before_acquire(true)
@@ -192,6 +214,7 @@ impl PostgresStore {
             )),
         };
         Ok(Self {
+            batches,
             writers,
             readers,
             replica,
@@ -211,6 +234,32 @@ impl PostgresStore {
         let begin = format!("{BEGIN_WRITE}; SET LOCAL application_name = '{name}'");
         // Set once: a life of a node has one name.
         let _ = self.begin_named.set(begin);
+        let options = self.batches.connect_options();
+        self.batches
+            .set_connect_options((*options).clone().application_name(name));
+    }
+
+    /// Runs `work`, which is one statement and a transaction, in a task of its own
+    /// like [`PostgresStore::transaction`].
+    ///
+    /// # Errors
+    /// Those of `work`; nothing was written then, or, where
+    /// [`StoreError::is_transient`], the outcome may be unknown.
+    pub(crate) async fn statement<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Link) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
+    {
+        // Through PgBouncer, settings last for a transaction only.
+        let begin = self.pooled.then(|| self.begin_write());
+        run(&self.batches, self.pooled, begin, WRITE_MAX, work).await
+    }
+
+    fn begin_write(&self) -> Cow<'static, str> {
+        match self.begin_named.get() {
+            Some(named) => Cow::Owned(named.clone()),
+            None => Cow::Borrowed(BEGIN_WRITE),
+        }
     }
 
     /// Runs `work` in one transaction, in a task of its own: if the caller goes
@@ -241,10 +290,7 @@ impl PostgresStore {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Link) -> BoxFuture<'c, Result<T, StoreError>> + Send + 'static,
     {
-        let mut begin = match self.begin_named.get() {
-            Some(named) => Cow::Owned(named.clone()),
-            None => Cow::Borrowed(BEGIN_WRITE),
-        };
+        let mut begin = self.begin_write();
         if !extra.is_zero() {
             let statement = (STATEMENT_MAX + extra).as_millis();
             begin = format!("{begin}; SET LOCAL statement_timeout = '{statement}ms'").into();
@@ -288,7 +334,9 @@ impl PostgresStore {
             }
         };
         // A server that hangs is not waited for.
-        let closing = async { tokio::join!(self.writers.close(), self.readers.close(), replica) };
+        let (batches, writers, readers) = (&self.batches, &self.writers, &self.readers);
+        let closing =
+            async { tokio::join!(batches.close(), writers.close(), readers.close(), replica) };
         let _ = tokio::time::timeout(CONNECTION_WAIT_MAX, closing).await;
     }
 }

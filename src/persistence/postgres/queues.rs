@@ -6,6 +6,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::entities::version;
+use super::statement::Statement;
 use super::{Link, PostgresStore};
 use crate::domain::ids::{PerformanceId, ShardSet, shard_of};
 use crate::domain::queue::ENDED_FOR;
@@ -121,17 +122,16 @@ impl Queues {
         }
     }
 
-    pub(super) async fn write(self, c: &mut Link) -> Result<(), StoreError> {
+    pub(super) fn put(self, into: &mut Statement) {
         if !self.rows.ids.is_empty() {
-            self.rows.write(c).await?;
+            self.rows.put(into);
         }
         if !self.ended.queues.is_empty() {
-            self.ended.write(c).await?;
+            self.ended.put(into);
         }
         if !self.places.queues.is_empty() {
-            self.places.write(c).await?;
+            self.places.put(into);
         }
-        Ok(())
     }
 }
 
@@ -151,8 +151,8 @@ impl Rows {
         self.drawn.push(texts.drawn);
     }
 
-    async fn write(self, c: &mut Link) -> Result<(), StoreError> {
-        c.sql(QUEUES)
+    fn put(self, into: &mut Statement) {
+        into.part(QUEUES)
             .bind(self.ids)
             .bind(self.next)
             .bind(self.reserved)
@@ -163,10 +163,7 @@ impl Rows {
             .bind(self.grants)
             .bind(self.gaps)
             .bind(self.seeds)
-            .bind(self.drawn)
-            .execute(c.on())
-            .await?;
-        Ok(())
+            .bind(self.drawn);
     }
 }
 
@@ -185,8 +182,8 @@ impl Places {
         self.ended.push(state.ended_at);
     }
 
-    async fn write(self, c: &mut Link) -> Result<(), StoreError> {
-        c.sql(PLACES)
+    fn put(self, into: &mut Statement) {
+        into.part(PLACES)
             .bind(self.queues)
             .bind(self.tickets)
             .bind(self.users)
@@ -196,24 +193,18 @@ impl Places {
             .bind(self.states)
             .bind(self.granted)
             .bind(self.passes)
-            .bind(self.ended)
-            .execute(c.on())
-            .await?;
-        Ok(())
+            .bind(self.ended);
     }
 }
 
 impl Ended {
-    async fn write(self, c: &mut Link) -> Result<(), StoreError> {
-        c.sql(ENDED)
+    fn put(self, into: &mut Statement) {
+        into.part(ENDED)
             .bind(self.queues)
             .bind(self.tickets)
             .bind(self.numbers)
             .bind(self.states)
-            .bind(self.times)
-            .execute(c.on())
-            .await?;
-        Ok(())
+            .bind(self.times);
     }
 }
 

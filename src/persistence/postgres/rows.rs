@@ -1,15 +1,16 @@
-//! The rows of a batch, as one array a column: a statement reads them with
-//! `unnest`, and several tables are written in one statement.
+//! The rows of a batch, as one array a column: they are read with `unnest`, and
+//! all tables are written by one [`Statement`].
+
+mod accounts;
 
 use uuid::Uuid;
 
-use super::Link;
+pub(super) use accounts::Accounts;
+
+use super::statement::Statement;
 use crate::domain::ids::Stamp;
 use crate::domain::order::{Order, PricedSeats};
-use crate::persistence::StoreError;
-use crate::persistence::batch::{
-    AccountChanges, Contribution, HoldChange, KeyAnswer, TimetableChanges,
-};
+use crate::persistence::batch::{Contribution, HoldChange, TimetableChanges};
 
 /// Versions of entities.
 #[derive(Default)]
@@ -98,9 +99,9 @@ impl<'a> History<'a> {
         }
     }
 
-    pub(super) async fn write(self, c: &mut Link) -> Result<(), StoreError> {
+    pub(super) fn put(self, into: &mut Statement) {
         let after = stamps(self.after.into_iter());
-        c.sql(JOURNAL)
+        into.part(JOURNAL)
             .bind(self.entities)
             .bind(self.kinds)
             .bind(self.first_seqs)
@@ -108,14 +109,12 @@ impl<'a> History<'a> {
             .bind(after.epochs)
             .bind(after.activations)
             .bind(self.times)
-            .bind(self.events)
-            .execute(c.on())
-            .await?;
+            .bind(self.events);
         let outbox = self.outbox;
         if outbox.entities.is_empty() {
-            return Ok(());
+            return;
         }
-        c.sql(OUTBOX)
+        into.part(OUTBOX)
             .bind(outbox.entities)
             .bind(outbox.shards)
             .bind(outbox.topics)
@@ -125,10 +124,7 @@ impl<'a> History<'a> {
             .bind(outbox.versions)
             .bind(outbox.times)
             .bind(outbox.payloads)
-            .bind(outbox.traces)
-            .execute(c.on())
-            .await?;
-        Ok(())
+            .bind(outbox.traces);
     }
 }
 
@@ -183,34 +179,37 @@ struct SoldSeats {
     prices: Vec<i64>,
 }
 
-/// Holds that live, and those that ended: never the same one in one batch.
-const HOLDS: &str = "WITH ended AS (DELETE FROM hold WHERE id = ANY($1::uuid[])) \
-     INSERT INTO hold \
+/// Never of a hold that lives in the same batch.
+const ENDED: &str = "DELETE FROM hold WHERE id = ANY($1::uuid[])";
+
+const HOLDS: &str = "INSERT INTO hold \
        (id, timetable_id, user_id, created_at, expires_at, deadline, under_pass, seats) \
-     SELECT * FROM unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::bigint[], \
-       $7::bigint[], $8::boolean[], $9::text[]) \
+     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], \
+       $6::bigint[], $7::boolean[], $8::text[]) \
      ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, \
        deadline = excluded.deadline, seats = excluded.seats";
 
-/// Orders and their seats. A seat that is sold already refuses the batch.
-const ORDERS: &str = "WITH sold AS ( \
-         INSERT INTO sold_seat (timetable_id, seat, order_id, user_id, price) \
-         SELECT * FROM unnest($13::uuid[], $14::integer[], $15::uuid[], $16::uuid[], \
-           $17::bigint[])) \
-     INSERT INTO orders (id, timetable_id, user_id, hold_id, payment_id, method, status, \
-       subtotal, discount, amount, created_at, seats, refunded) \
+const ORDERS: &str = "INSERT INTO orders \
+       (id, timetable_id, user_id, hold_id, payment_id, method, status, \
+        subtotal, discount, amount, created_at, seats, refunded) \
      SELECT n.*, 0 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], \
        $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
        $12::text[]) AS n";
 
-/// What is rare: orders that never come to be, and seats on and off sale.
-const RARE: &str = "WITH unblocked AS ( \
-         DELETE FROM blocked_seat USING unnest($3::uuid[], $4::integer[]) AS n (id, seat) \
-         WHERE timetable_id = n.id AND blocked_seat.seat = n.seat), \
-     blocked AS ( \
-         INSERT INTO blocked_seat (timetable_id, seat) \
-         SELECT * FROM unnest($5::uuid[], $6::integer[]) ON CONFLICT DO NOTHING) \
-     INSERT INTO disowned_order (id, timetable_id) SELECT * FROM unnest($1::uuid[], $2::uuid[])";
+/// A seat that is sold already refuses the batch.
+const SOLD: &str = "INSERT INTO sold_seat (timetable_id, seat, order_id, user_id, price) \
+     SELECT * FROM unnest($1::uuid[], $2::integer[], $3::uuid[], $4::uuid[], $5::bigint[])";
+
+/// Orders that never come to be, and seats on and off sale.
+const DISOWNED: &str = "INSERT INTO disowned_order (id, timetable_id) \
+     SELECT * FROM unnest($1::uuid[], $2::uuid[])";
+
+const UNBLOCKED: &str = "DELETE FROM blocked_seat USING \
+       unnest($1::uuid[], $2::integer[]) AS n (id, seat) \
+     WHERE timetable_id = n.id AND blocked_seat.seat = n.seat";
+
+const BLOCKED: &str = "INSERT INTO blocked_seat (timetable_id, seat) \
+     SELECT * FROM unnest($1::uuid[], $2::integer[]) ON CONFLICT DO NOTHING";
 
 impl Timetables {
     pub(super) fn add(&mut self, id: Uuid, changes: &TimetableChanges) {
@@ -271,7 +270,7 @@ impl Timetables {
         orders.seats.push(seats_json(&order.seats));
     }
 
-    pub(super) async fn write(self, c: &mut Link) -> Result<(), StoreError> {
+    pub(super) fn put(self, into: &mut Statement) {
         let Self {
             ended,
             holds,
@@ -282,30 +281,25 @@ impl Timetables {
             unblocked,
         } = self;
         if !ended.is_empty() || !holds.ids.is_empty() {
-            holds.write(c, ended).await?;
+            into.part(ENDED).bind(ended);
+            holds.put(into);
         }
         if !orders.ids.is_empty() {
-            orders.write(c, sold).await?;
+            orders.put(into);
+            sold.put(into);
         }
+        // Rare.
         if !(disowned.0.is_empty() && blocked.0.is_empty() && unblocked.0.is_empty()) {
-            c.sql(RARE)
-                .bind(disowned.0)
-                .bind(disowned.1)
-                .bind(unblocked.0)
-                .bind(unblocked.1)
-                .bind(blocked.0)
-                .bind(blocked.1)
-                .execute(c.on())
-                .await?;
+            into.part(DISOWNED).bind(disowned.0).bind(disowned.1);
+            into.part(UNBLOCKED).bind(unblocked.0).bind(unblocked.1);
+            into.part(BLOCKED).bind(blocked.0).bind(blocked.1);
         }
-        Ok(())
     }
 }
 
 impl Holds {
-    async fn write(self, c: &mut Link, ended: Vec<Uuid>) -> Result<(), StoreError> {
-        c.sql(HOLDS)
-            .bind(ended)
+    fn put(self, into: &mut Statement) {
+        into.part(HOLDS)
             .bind(self.ids)
             .bind(self.timetables)
             .bind(self.users)
@@ -313,16 +307,13 @@ impl Holds {
             .bind(self.expires)
             .bind(self.deadlines)
             .bind(self.under_pass)
-            .bind(self.seats)
-            .execute(c.on())
-            .await?;
-        Ok(())
+            .bind(self.seats);
     }
 }
 
 impl Orders {
-    async fn write(self, c: &mut Link, sold: SoldSeats) -> Result<(), StoreError> {
-        c.sql(ORDERS)
+    fn put(self, into: &mut Statement) {
+        into.part(ORDERS)
             .bind(self.ids)
             .bind(self.timetables)
             .bind(self.users)
@@ -334,189 +325,17 @@ impl Orders {
             .bind(self.discounts)
             .bind(self.amounts)
             .bind(self.created)
+            .bind(self.seats);
+    }
+}
+
+impl SoldSeats {
+    fn put(self, into: &mut Statement) {
+        into.part(SOLD)
+            .bind(self.timetables)
             .bind(self.seats)
-            .bind(sold.timetables)
-            .bind(sold.seats)
-            .bind(sold.orders)
-            .bind(sold.users)
-            .bind(sold.prices)
-            .execute(c.on())
-            .await?;
-        Ok(())
-    }
-}
-
-/// Rows of accounts.
-#[derive(Default)]
-pub(super) struct Accounts<'a> {
-    /// User, balance.
-    wallets: (Vec<Uuid>, Vec<i64>),
-    transfers: Transfers<'a>,
-    prepares: Prepares,
-    keys: Keys<'a>,
-}
-
-#[derive(Default)]
-struct Transfers<'a> {
-    users: Vec<Uuid>,
-    seqs: Vec<i64>,
-    times: Vec<i64>,
-    debits: Vec<&'a str>,
-    credits: Vec<&'a str>,
-    amounts: Vec<i64>,
-    causes: Vec<&'static str>,
-    cause_ids: Vec<Uuid>,
-}
-
-#[derive(Default)]
-struct Prepares {
-    users: Vec<Uuid>,
-    orders: Vec<Uuid>,
-    timetables: Vec<Uuid>,
-    amounts: Vec<i64>,
-    states: Vec<&'static str>,
-    times: Vec<i64>,
-}
-
-#[derive(Default)]
-struct Keys<'a> {
-    users: Vec<Uuid>,
-    keys: Vec<&'a str>,
-    fingerprints: Vec<i64>,
-    times: Vec<i64>,
-    orders: Vec<Option<Uuid>>,
-    timetables: Vec<Option<Uuid>>,
-    statuses: Vec<Option<i32>>,
-    bodies: Vec<Option<&'a str>>,
-}
-
-const MONEY: &str = "WITH wallets AS ( \
-         INSERT INTO wallet (user_id, balance) SELECT * FROM unnest($1::uuid[], $2::bigint[]) \
-         ON CONFLICT (user_id) DO UPDATE SET balance = excluded.balance) \
-     INSERT INTO transfer (user_id, seq, at, debit, credit, amount, cause, cause_id) \
-     SELECT * FROM unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], \
-       $8::bigint[], $9::text[], $10::uuid[])";
-
-const PREPARES: &str = "INSERT INTO prepare (user_id, order_id, timetable_id, amount, state, at) \
-     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], \
-       $6::bigint[]) \
-     ON CONFLICT (user_id, order_id) DO UPDATE SET state = excluded.state";
-
-const KEYS: &str = "INSERT INTO idempotency \
-       (user_id, key, fingerprint, at, order_id, timetable_id, status, body) \
-     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[], \
-       $6::uuid[], $7::integer[], $8::text[]) \
-     ON CONFLICT (user_id, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
-       at = excluded.at, order_id = excluded.order_id, timetable_id = excluded.timetable_id, \
-       status = excluded.status, body = excluded.body";
-
-impl<'a> Accounts<'a> {
-    pub(super) fn add(&mut self, id: Uuid, changes: &'a AccountChanges) {
-        if let Some(balance) = changes.balance {
-            self.wallets.0.push(id);
-            self.wallets.1.push(balance.0);
-        }
-        for t in &changes.transfers {
-            let transfers = &mut self.transfers;
-            transfers.users.push(id);
-            transfers.seqs.push(t.seq.0.cast_signed());
-            transfers.times.push(t.at.0);
-            transfers.debits.push(&t.debit);
-            transfers.credits.push(&t.credit);
-            transfers.amounts.push(t.amount.0);
-            transfers.causes.push(t.cause);
-            transfers.cause_ids.push(t.cause_id);
-        }
-        for (p, state) in changes.prepares.values() {
-            let prepares = &mut self.prepares;
-            prepares.users.push(id);
-            prepares.orders.push(p.order.0);
-            prepares.timetables.push(p.timetable.0);
-            prepares.amounts.push(p.amount.0);
-            prepares.states.push(state.as_str());
-            prepares.times.push(p.at.0);
-        }
-        for key in changes.keys.values() {
-            let (order, timetable, status, body) = match &key.answer {
-                KeyAnswer::Order(p) => (Some(p.order.0), Some(p.timetable.0), None, None),
-                KeyAnswer::Stored { status, body } => {
-                    (None, None, Some(i32::from(*status)), Some(body.as_str()))
-                }
-            };
-            let keys = &mut self.keys;
-            keys.users.push(id);
-            keys.keys.push(&key.key);
-            // The column is signed; the bits are what counts.
-            keys.fingerprints.push(key.fingerprint.cast_signed());
-            keys.times.push(key.at.0);
-            keys.orders.push(order);
-            keys.timetables.push(timetable);
-            keys.statuses.push(status);
-            keys.bodies.push(body);
-        }
-    }
-
-    pub(super) async fn write(self, c: &mut Link) -> Result<(), StoreError> {
-        if !(self.wallets.0.is_empty() && self.transfers.users.is_empty()) {
-            self.transfers.write(c, self.wallets).await?;
-        }
-        if !self.prepares.users.is_empty() {
-            self.prepares.write(c).await?;
-        }
-        if !self.keys.users.is_empty() {
-            self.keys.write(c).await?;
-        }
-        Ok(())
-    }
-}
-
-impl Transfers<'_> {
-    async fn write(self, c: &mut Link, wallets: (Vec<Uuid>, Vec<i64>)) -> Result<(), StoreError> {
-        c.sql(MONEY)
-            .bind(wallets.0)
-            .bind(wallets.1)
-            .bind(self.users)
-            .bind(self.seqs)
-            .bind(self.times)
-            .bind(self.debits)
-            .bind(self.credits)
-            .bind(self.amounts)
-            .bind(self.causes)
-            .bind(self.cause_ids)
-            .execute(c.on())
-            .await?;
-        Ok(())
-    }
-}
-
-impl Prepares {
-    async fn write(self, c: &mut Link) -> Result<(), StoreError> {
-        c.sql(PREPARES)
-            .bind(self.users)
             .bind(self.orders)
-            .bind(self.timetables)
-            .bind(self.amounts)
-            .bind(self.states)
-            .bind(self.times)
-            .execute(c.on())
-            .await?;
-        Ok(())
-    }
-}
-
-impl Keys<'_> {
-    async fn write(self, c: &mut Link) -> Result<(), StoreError> {
-        c.sql(KEYS)
             .bind(self.users)
-            .bind(self.keys)
-            .bind(self.fingerprints)
-            .bind(self.times)
-            .bind(self.orders)
-            .bind(self.timetables)
-            .bind(self.statuses)
-            .bind(self.bodies)
-            .execute(c.on())
-            .await?;
-        Ok(())
+            .bind(self.prices);
     }
 }
