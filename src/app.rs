@@ -7,8 +7,10 @@
 //! * `upkeep`: what is done again and again while it runs.
 //! * `lookup`: what handlers ask for by id.
 //! * `queues`: the waiting rooms, wherever they are.
+//! * [`coupons`]: the coupons, wherever they are.
 //! * `queue_follow`: keeps up with those of other nodes.
 
+pub mod coupons;
 mod follow;
 mod lookup;
 mod program;
@@ -110,6 +112,8 @@ pub struct App {
     pub live: LiveMaps,
     /// What newcomers of waiting rooms have to show.
     pub queue_door: Door,
+    /// Which coupons there are.
+    pub coupons: coupons::Coupons,
     /// The draws of waiting rooms.
     pub draws: Draws,
     /// Live positions in waiting rooms.
@@ -191,6 +195,7 @@ impl App {
             live: LiveMaps::default(),
             draws: Draws::default(),
             queue_feeds: QueueFeeds::default(),
+            coupons: coupons::Coupons::default(),
             shutdown: watch::Sender::new(false),
             orders: Outcomes::of_orders(),
             holds: Outcomes::of_holds(),
@@ -252,6 +257,7 @@ impl App {
         self.node.timetables.directory().stop().await;
         self.node.accounts.directory().stop().await;
         self.node.queues.directory().stop().await;
+        self.node.coupons.directory().stop().await;
         // What was still in the mailboxes.
         if tokio::time::timeout(FLUSH_MAX, self.node.lanes.drained())
             .await

@@ -5,7 +5,13 @@ use std::sync::Arc;
 
 use crate::app::{App, StartError};
 use crate::catalogue::{Caller, CatalogueError, demo};
+use crate::domain::coupon::{Command, Discount, Terms};
+use crate::domain::ids::{CouponId, UserId};
 use crate::domain::roles::{Role, Roles};
+use crate::domain::time::Millis;
+
+/// The demo's coupon.
+const COUPON: CouponId = CouponId(uuid::uuid!("018f0000-0000-7000-8000-00000000c0de"));
 
 /// The password of all demo accounts.
 const PASSWORD: &str = "demo-password";
@@ -46,8 +52,34 @@ pub async fn seed(app: &Arc<App>, local: SocketAddr) -> Result<(), StartError> {
         .await
         .map_err(|error| failed(&error))?;
     }
+    if let Some(user) = owner {
+        make_coupon(app, user)
+            .await
+            .map_err(|error| failed(&error))?;
+    }
     explain(local);
     Ok(())
+}
+
+/// One, whose id makes it once: a second start finds what the first one made.
+async fn make_coupon(app: &Arc<App>, owner: UserId) -> Result<(), String> {
+    let now = app.clock.now();
+    let terms = Terms {
+        name: "Opening week: 10 % off".to_owned(),
+        discount: Discount::Percent(10),
+        stock: 1_000,
+        starts_at: now,
+        ends_at: now.plus(Millis::from_secs(60 * 86_400)),
+        performance: None,
+        owner,
+        created_at: now,
+    };
+    let made = app.node.coupons.ask(COUPON.0, Command::Create(terms)).await;
+    match made {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(refusal)) => Err(format!("{refusal:?}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The keys make it once: a second start finds what the first one made.

@@ -11,7 +11,8 @@ use super::Message;
 use super::node::Node;
 use crate::clock::monotonic;
 use crate::domain::account::Account;
-use crate::domain::ids::{EntityId, PerformanceId, Stamp, TimetableId, UserId};
+use crate::domain::coupon::Coupon;
+use crate::domain::ids::{CouponId, EntityId, PerformanceId, Stamp, TimetableId, UserId};
 use crate::domain::queue::Queue;
 use crate::domain::timetable::Timetable;
 use crate::persistence::StoreError;
@@ -154,6 +155,31 @@ async fn queue(node: Arc<Node>, id: PerformanceId) -> Option<Box<Entity<Queue>>>
         })),
         Err(error) => {
             tracing::warn!(%error, performance.id = %id, "a queue could not be read");
+            None
+        }
+    }
+}
+
+/// Reads a coupon and sends it to `host`, whatever happens on the way.
+pub async fn read_coupon(node: Arc<Node>, id: CouponId, host: ActorRef<Message<Coupon>>) {
+    let reading = tokio::spawn(coupon(node, id));
+    // As of timetables.
+    let loaded = reading.await.unwrap_or_default();
+    let _ = host.cast(Message::Loaded { id: id.0, loaded });
+}
+
+/// Its checkpoint isn't read: what it tells, the database decides.
+async fn coupon(node: Arc<Node>, id: CouponId) -> Option<Box<Entity<Coupon>>> {
+    node.lanes.settled(EntityId::from(id)).await;
+    match retried(|| node.store.load_coupon(id)).await {
+        Ok(stored) => Some(Box::new(Entity {
+            machine: Coupon::restore(id, stored.state),
+            stamp: stored.stamp,
+            last_event_seq: stored.last_event_seq,
+            checkpoint: Vec::new(),
+        })),
+        Err(error) => {
+            tracing::warn!(%error, coupon.id = %id, "a coupon could not be read");
             None
         }
     }

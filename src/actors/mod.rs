@@ -12,6 +12,7 @@
 //! * [`loader`]: reads entities back from the store.
 //! * [`board`]: the published seat map of a timetable, for readers;
 //!   [`queue_board`]: what a waiting room publishes.
+//! * [`coupon`]: how a coupon lives in its actor, and what it publishes.
 //! * [`purchase`]: the saga of an order.
 //! * [`ownership`]: which shards are ours, in which epoch, until when.
 //! * [`keeper`]: keeps that in step with the database: leases, take-over,
@@ -26,6 +27,7 @@
 pub mod account;
 pub mod board;
 pub mod checkpoint_lane;
+pub mod coupon;
 pub mod directory;
 mod fences;
 pub mod gate;

@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use smallvec::SmallVec;
 
 use super::board::{Board, Boards, SeatCounts};
+use super::coupon::CouponBoards;
 use super::directory::Directory;
 use super::host::Hosted;
 use super::keeper::Keeper;
@@ -20,10 +21,11 @@ use super::{Handle, Message};
 use crate::catalogue::Catalogue;
 use crate::clock::Clock;
 use crate::domain::account::Account;
+use crate::domain::coupon::Coupon;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{
-    EntityKind, HoldId, Incarnation, NodeId, PerformanceId, SHARDS, ShardId, ShardSet, TimetableId,
-    UserId, shard_of,
+    CouponId, EntityKind, HoldId, Incarnation, NodeId, PerformanceId, SHARDS, ShardId, ShardSet,
+    TimetableId, UserId, shard_of,
 };
 use crate::domain::plan::Plan;
 use crate::domain::queue::Queue;
@@ -168,6 +170,10 @@ pub struct Node {
     pub accounts: Handle<Account>,
     /// The waiting rooms.
     pub queues: Handle<Queue>,
+    /// The coupons.
+    pub coupons: Handle<Coupon>,
+    /// What they publish.
+    pub coupon_boards: CouponBoards,
     /// What the waiting rooms publish.
     pub queue_boards: QueueBoards,
     /// Reads accounts for their actors.
@@ -180,6 +186,7 @@ impl Node {
         self.timetables.directory().tell_all(|| Message::Sweep);
         self.accounts.directory().tell_all(|| Message::Sweep);
         self.queues.directory().tell_all(|| Message::Sweep);
+        self.coupons.directory().tell_all(|| Message::Sweep);
     }
 
     /// Has all actors look at their deadlines again, because the clock has
@@ -188,6 +195,7 @@ impl Node {
         self.timetables.directory().tell_all(|| Message::Rearm);
         self.accounts.directory().tell_all(|| Message::Rearm);
         self.queues.directory().tell_all(|| Message::Rearm);
+        self.coupons.directory().tell_all(|| Message::Rearm);
     }
 
     /// Has all rows of all checkpoints written again.
@@ -198,6 +206,9 @@ impl Node {
         self.queues
             .directory()
             .tell_all(|| Message::RewriteCheckpoints);
+        self.coupons
+            .directory()
+            .tell_all(|| Message::RewriteCheckpoints);
     }
 
     /// Has all actors give up replies that have waited for too long.
@@ -205,6 +216,7 @@ impl Node {
         self.timetables.directory().tell_all(|| Message::GiveUp);
         self.accounts.directory().tell_all(|| Message::GiveUp);
         self.queues.directory().tell_all(|| Message::GiveUp);
+        self.coupons.directory().tell_all(|| Message::GiveUp);
     }
 
     /// Forgets all entities of `shards`, because they were lost or come anew:
@@ -213,6 +225,7 @@ impl Node {
         self.timetables.directory().empty(shards).await;
         self.accounts.directory().empty(shards).await;
         self.queues.directory().empty(shards).await;
+        self.coupons.directory().empty(shards).await;
         self.forget(shards);
     }
 
@@ -221,6 +234,7 @@ impl Node {
         self.timetables.directory().dismiss(shards).await;
         self.accounts.directory().dismiss(shards).await;
         self.queues.directory().dismiss(shards).await;
+        self.coupons.directory().dismiss(shards).await;
         self.forget(shards);
     }
 
@@ -229,6 +243,7 @@ impl Node {
         self.open_orders.forget(shards);
         self.boards.cool(shards);
         self.queue_boards.cool(shards);
+        self.coupon_boards.cool(shards);
     }
 
     /// How many requests wait for entities of `shards`.
@@ -237,6 +252,7 @@ impl Node {
         self.timetables.directory().waiting(shards)
             + self.accounts.directory().waiting(shards)
             + self.queues.directory().waiting(shards)
+            + self.coupons.directory().waiting(shards)
     }
 
     /// Has everything in `shards` loaded that has something to do by itself:
@@ -262,10 +278,12 @@ impl Node {
         let ids: Vec<ShardId> = ids.collect();
         let mut with_holds = self.store.timetables_with_holds().await?;
         let mut with_people = self.store.queues_with_people(shards).await?;
+        let mut coupons = self.store.coupons_in_doubt().await?;
         for entity in self.with_checkpoints(&ids).await {
             match entity.kind {
                 EntityKind::Timetable => with_holds.push(TimetableId(entity.id)),
                 EntityKind::Queue => with_people.push(PerformanceId(entity.id)),
+                EntityKind::Coupon => coupons.push(CouponId(entity.id)),
                 EntityKind::Account => {}
             }
         }
@@ -280,6 +298,11 @@ impl Node {
             }
         }
         self.wake_queues(with_people).await;
+        for coupon in coupons {
+            if shards.contains(shard_of(coupon.0)) {
+                self.coupons.wake(coupon.0).await;
+            }
+        }
         Ok(())
     }
 
@@ -320,6 +343,7 @@ impl Node {
         observe(self.timetables.directory());
         observe(self.accounts.directory());
         observe(self.queues.directory());
+        observe(self.coupons.directory());
         let owned = self.ownership.owned();
         telemetry::owned(telemetry::Owned {
             shards: owned.len(),

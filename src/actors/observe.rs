@@ -14,7 +14,7 @@ use super::directory::{Directory, HostRef};
 use super::host::{Entities, Host, Hosted, Slot};
 use super::node::Node;
 use super::stats::Reading;
-use crate::domain::ids::{EntityKind, PerformanceId, TimetableId, shard_of};
+use crate::domain::ids::{CouponId, EntityKind, PerformanceId, TimetableId, shard_of};
 use crate::domain::time::Timestamp;
 
 /// How long an actor of this node may take to say how it is: it may have a full
@@ -173,6 +173,7 @@ impl Node {
         let mut rows = self.rows_of(self.timetables.directory());
         rows.extend(self.rows_of(self.accounts.directory()));
         rows.extend(self.rows_of(self.queues.directory()));
+        rows.extend(self.rows_of(self.coupons.directory()));
         rows
     }
 
@@ -241,6 +242,7 @@ impl Node {
             EntityKind::Timetable => self.observe_in(self.timetables.directory(), id).await,
             EntityKind::Account => self.observe_in(self.accounts.directory(), id).await,
             EntityKind::Queue => self.observe_in(self.queues.directory(), id).await,
+            EntityKind::Coupon => self.observe_in(self.coupons.directory(), id).await,
         }
     }
 
@@ -298,6 +300,10 @@ impl Node {
                 ))
             }
             EntityKind::Queue => self.catalogue.title(PerformanceId(id)),
+            EntityKind::Coupon => {
+                let view = self.coupon_boards.get(CouponId(id))?;
+                Some(view.terms.name.clone())
+            }
             EntityKind::Account => None,
         }
     }

@@ -15,6 +15,8 @@
 //!
 //! The saga runs in a task of its own: a client that hangs up doesn't stop it.
 
+pub mod participant;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{App, StartError};
 use crate::actors::board::SeatCounts;
-use crate::domain::ids::{EntityKind, PerformanceId, ShardId, TimetableId};
+use crate::domain::ids::{CouponId, EntityKind, PerformanceId, ShardId, TimetableId};
 
 /// How long the start waits for one timetable with live holds.
 const LOAD_MAX: Duration = Duration::from_secs(10);
@@ -47,6 +47,8 @@ impl App {
             .await?
             .into_iter()
             .collect();
+        let mut coupons: BTreeSet<CouponId> =
+            self.store.coupons_in_doubt().await?.into_iter().collect();
         for entity in self.node.with_checkpoints(&shards).await {
             match entity.kind {
                 EntityKind::Timetable => {
@@ -54,6 +56,9 @@ impl App {
                 }
                 EntityKind::Queue => {
                     with_people.insert(PerformanceId(entity.id));
+                }
+                EntityKind::Coupon => {
+                    coupons.insert(CouponId(entity.id));
                 }
                 EntityKind::Account => {}
             }
@@ -77,6 +82,9 @@ impl App {
             self.node.accounts.wake(user.0).await;
         }
         self.node.wake_queues(with_people).await;
+        for coupon in coupons {
+            self.node.coupons.wake(coupon.0).await;
+        }
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use super::StartError;
 use crate::actors::Handle;
 use crate::actors::board::Boards;
 use crate::actors::checkpoint_lane::keep_usable;
+use crate::actors::coupon::CouponBoards;
 use crate::actors::directory::{Directory, Supervisor};
 use crate::actors::keeper::Parts;
 use crate::actors::lanes::{self, Lanes};
@@ -195,6 +196,7 @@ pub(super) async fn node(
     let timetables = Arc::new(Directory::new(supervisor.clone(), permits));
     let accounts = Arc::new(Directory::new(supervisor.clone(), permits));
     let queues = Arc::new(Directory::new(supervisor.clone(), permits));
+    let coupons = Arc::new(Directory::new(supervisor.clone(), permits));
     let (account_loader, line) = AccountLoader::new();
     let ownership = Arc::new(title.ownership());
     let route = Route::new(Arc::clone(&ownership), title.peers(), patience);
@@ -222,13 +224,16 @@ pub(super) async fn node(
         open_orders: OpenOrders::default(),
         timetables: Handle::new(Arc::clone(&timetables), route.clone()),
         accounts: Handle::new(Arc::clone(&accounts), route.clone()),
-        queues: Handle::new(Arc::clone(&queues), route),
+        queues: Handle::new(Arc::clone(&queues), route.clone()),
+        coupons: Handle::new(Arc::clone(&coupons), route),
+        coupon_boards: CouponBoards::default(),
         queue_boards: QueueBoards::default(),
         account_loader,
     });
     timetables.belong_to(Arc::clone(&node));
     accounts.belong_to(Arc::clone(&node));
     queues.belong_to(Arc::clone(&node));
+    coupons.belong_to(Arc::clone(&node));
     let loading = tokio::spawn(read_accounts(Arc::clone(&node), line));
     if let Some((_, health)) = node.lanes.checkpoints() {
         tokio::spawn(keep_usable(Arc::downgrade(&node), Arc::clone(health)));

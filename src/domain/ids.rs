@@ -144,6 +144,10 @@ id! {
     SessionId;
     /// A place in the waiting room, from joining to its end.
     QueueTicketId;
+    /// A coupon, whose stock is claimed first come, first served.
+    CouponId;
+    /// A user's claim of a coupon. Carries its coupon's shard.
+    CouponClaimId;
 }
 
 /// What kind of state machine an entity is.
@@ -155,11 +159,13 @@ pub enum EntityKind {
     Account,
     /// [`crate::domain::queue`]; its id is the performance's.
     Queue,
+    /// [`crate::domain::coupon`]
+    Coupon,
 }
 
 impl EntityKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Timetable, Self::Account, Self::Queue];
+    pub const ALL: [Self; 4] = [Self::Timetable, Self::Account, Self::Queue, Self::Coupon];
 
     /// The kind of this name; `None` if there is none.
     #[must_use]
@@ -174,6 +180,7 @@ impl EntityKind {
             Self::Timetable => "timetable",
             Self::Account => "account",
             Self::Queue => "queue",
+            Self::Coupon => "coupon",
         }
     }
 }
@@ -218,6 +225,15 @@ impl From<PerformanceId> for EntityId {
     fn from(id: PerformanceId) -> Self {
         Self {
             kind: EntityKind::Queue,
+            id: id.0,
+        }
+    }
+}
+
+impl From<CouponId> for EntityId {
+    fn from(id: CouponId) -> Self {
+        Self {
+            kind: EntityKind::Coupon,
             id: id.0,
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod best_available;
+pub mod coupon;
 pub mod decision;
 pub mod ids;
 pub mod invariant;

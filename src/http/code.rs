@@ -202,6 +202,8 @@ codes! {
         "Each user can claim a coupon once.";
     CouponNotOpen "coupon-not-open" CONFLICT "The coupon can't be claimed now"
         "It can be claimed between `starts_at` and `ends_at`.";
+    CouponHasClaims "coupon-has-claims" CONFLICT "The coupon has been claimed"
+        "Its stock can't be less than what was claimed (`claimed`), and what was promised with the claims stays: the discount, and the performance that it is good for. Name, window and a larger stock can change at any time.";
 
     // ---- tickets, check-in, waitlist
     TicketNotFound "ticket-not-found" NOT_FOUND "There is no such ticket"

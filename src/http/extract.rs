@@ -20,7 +20,8 @@ use super::error::{Code, Problem};
 use super::json::{field_of, has_nul, json_bytes, read};
 pub use super::json::{hash_of, parse};
 use crate::domain::ids::{
-    HoldId, OrderId, PaymentId, PerformanceId, SessionId, TicketId, TimetableId, UserId, VenueId,
+    CouponId, HoldId, OrderId, PaymentId, PerformanceId, SessionId, TicketId, TimetableId, UserId,
+    VenueId,
 };
 
 /// The largest body of an ordinary call, in bytes.
@@ -196,6 +197,7 @@ named! {
     UserId: UserNotFound, VenueId: VenueNotFound, PerformanceId: PerformanceNotFound,
     TimetableId: TimetableNotFound, HoldId: HoldNotFound, OrderId: OrderNotFound,
     PaymentId: PaymentNotFound, TicketId: TicketNotFound, SessionId: NotFound,
+    CouponId: CouponNotFound,
     String: NotFound, uuid::Uuid: NotFound,
 }
 impl<A: Named, B> Named for (A, B) {

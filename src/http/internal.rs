@@ -101,6 +101,7 @@ async fn ask(State(internal): State<Arc<Internal>>, Signed(ask): Signed<Ask>) ->
         EntityKind::Timetable => run(&node.timetables, ask).await,
         EntityKind::Account => run(&node.accounts, ask).await,
         EntityKind::Queue => run(&node.queues, ask).await,
+        EntityKind::Coupon => run(&node.coupons, ask).await,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod auth;
 pub mod catalogue;
 pub mod code;
 pub mod cors;
+pub mod coupons;
 pub mod edge;
 pub mod error;
 pub mod etag;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::error::{Code, Problem};
 use crate::actors::AskError;
 use crate::domain::account;
+use crate::domain::coupon::{self, Unusable};
 use crate::domain::plan::Plan;
 use crate::domain::queue;
 use crate::domain::seat::SeatIndex;
@@ -114,6 +115,29 @@ pub fn account_refusal(refusal: &account::Refusal) -> Problem {
         ),
         R::TooManyUnfinishedOrders => Problem::overloaded().retry_after(UNFINISHED_RETRY_SECONDS),
         R::OrderIsVoid => Problem::store_unavailable(),
+    }
+}
+
+/// The refusal of a coupon.
+pub fn coupon_refusal(refusal: &coupon::Refusal) -> Problem {
+    use coupon::Refusal as R;
+    match refusal {
+        R::NotFound => Code::CouponNotFound.into(),
+        R::NotOpen { starts_at, ends_at } => Problem::new(Code::CouponNotOpen)
+            .with("starts_at", json!(starts_at))
+            .with("ends_at", json!(ends_at)),
+        R::SoldOut => Code::CouponSoldOut.into(),
+        R::AlreadyClaimed => Code::CouponAlreadyClaimed.into(),
+        R::HasClaims { claimed } => Problem::new(Code::CouponHasClaims).with("claimed", *claimed),
+        R::EndsBeforeStart => Problem::invalid_field("ends_at", "must be after starts_at"),
+        R::NotUsable(why) => Problem::new(Code::CouponNotUsable).detail(match why {
+            Unusable::NotClaimed => "no such coupon claim of yours",
+            Unusable::Used => "an order has it",
+            Unusable::Expired => "the coupon is over",
+            Unusable::OtherPerformance => "the coupon is for another performance",
+        }),
+        R::OrderIsVoid => Problem::store_unavailable(),
+        R::TooManyUnfinishedOrders => Problem::overloaded().retry_after(UNFINISHED_RETRY_SECONDS),
     }
 }
 

@@ -11,7 +11,8 @@ use utoipa_axum::router::OpenApiRouter;
 use super::edge::EdgeLayer;
 use super::extract::BodyDeadline;
 use super::{
-    accounts, admin, catalogue, holds, live, ops, orders, pages, queue, seats, tickets, wallet,
+    accounts, admin, catalogue, coupons, holds, live, ops, orders, pages, queue, seats, tickets,
+    wallet,
 };
 use crate::app::App;
 
@@ -48,6 +49,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(queue::routes())
         .merge(holds::routes())
         .merge(orders::routes())
+        .merge(coupons::routes())
         .merge(wallet::routes())
         .merge(tickets::routes())
 }

@@ -7,7 +7,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::code::Code;
 use crate::domain::ids::{
-    HoldId, OrderId, PaymentId, PerformanceId, SessionId, TicketId, TimetableId, UserId, VenueId,
+    CouponClaimId, CouponId, HoldId, OrderId, PaymentId, PerformanceId, SessionId, TicketId,
+    TimetableId, UserId, VenueId,
 };
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
@@ -40,6 +41,8 @@ ids! {
     PaymentId: "Identifies a payment",
     TicketId: "Identifies a ticket",
     SessionId: "Identifies a session",
+    CouponId: "Identifies a coupon",
+    CouponClaimId: "Identifies a claim of a coupon",
 }
 
 impl PartialSchema for Timestamp {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::domain::account::{KeyHash, Prepare, PrepareState};
+use crate::domain::coupon::{self, Claim};
 use crate::domain::decision::Machine;
 use crate::domain::ids::{EntityId, EntityKind, HoldId, OrderId, QueueTicketId, Seq, Stamp};
 use crate::domain::money::Money;
@@ -71,6 +72,8 @@ pub enum Changes {
     Account(AccountChanges),
     /// Of a queue.
     Queue(QueueChanges),
+    /// Of a coupon.
+    Coupon(CouponChanges),
 }
 
 /// Rows of a timetable.
@@ -249,6 +252,65 @@ impl PlaceEnd {
     }
 }
 
+/// Rows of a coupon.
+#[derive(Clone, Debug, Default)]
+pub struct CouponChanges {
+    /// Its own row as it is last, if it changed.
+    pub coupon: Option<coupon::View>,
+    /// Never coalesced.
+    pub claims: Vec<Claim>,
+    /// How each order's use of a claim stands last.
+    pub uses: Map<OrderId, UseRow>,
+}
+
+/// An order's use of a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UseRow {
+    /// The claim and the order.
+    pub prepare: coupon::Prepare,
+    /// How it stands.
+    pub state: UseState,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// How an order's use of a claim stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum UseState {
+    /// It came to nothing.
+    Void,
+    /// The order was cancelled.
+    Returned,
+    /// The order was confirmed.
+    Posted,
+    /// The order is under way.
+    Prepared,
+}
+
+impl UseState {
+    /// As in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Void => "void",
+            Self::Returned => "returned",
+            Self::Posted => "posted",
+            Self::Prepared => "prepared",
+        }
+    }
+}
+
+impl CouponChanges {
+    /// The uses, those that free a claim before those that have one: no claim
+    /// has two at any moment of the write.
+    #[must_use]
+    pub fn uses_in_order(&self) -> Vec<&UseRow> {
+        let mut rows: Vec<&UseRow> = self.uses.values().collect();
+        rows.sort_unstable_by_key(|row| row.state);
+        rows
+    }
+}
+
 /// An event to publish.
 #[derive(Clone, Debug)]
 pub struct OutboxRow {
@@ -278,6 +340,7 @@ impl Contribution {
             EntityKind::Timetable => Changes::Timetable(TimetableChanges::default()),
             EntityKind::Account => Changes::Account(AccountChanges::default()),
             EntityKind::Queue => Changes::Queue(QueueChanges::default()),
+            EntityKind::Coupon => Changes::Coupon(CouponChanges::default()),
         };
         Self {
             entity,
@@ -295,7 +358,7 @@ impl Contribution {
     pub fn timetable(&mut self) -> Option<&mut TimetableChanges> {
         match &mut self.changes {
             Changes::Timetable(changes) => Some(changes),
-            Changes::Account(_) | Changes::Queue(_) => None,
+            Changes::Account(_) | Changes::Queue(_) | Changes::Coupon(_) => None,
         }
     }
 
@@ -303,7 +366,7 @@ impl Contribution {
     pub fn account(&mut self) -> Option<&mut AccountChanges> {
         match &mut self.changes {
             Changes::Account(changes) => Some(changes),
-            Changes::Timetable(_) | Changes::Queue(_) => None,
+            Changes::Timetable(_) | Changes::Queue(_) | Changes::Coupon(_) => None,
         }
     }
 
@@ -311,7 +374,15 @@ impl Contribution {
     pub fn queue(&mut self) -> Option<&mut QueueChanges> {
         match &mut self.changes {
             Changes::Queue(changes) => Some(changes),
-            Changes::Timetable(_) | Changes::Account(_) => None,
+            Changes::Timetable(_) | Changes::Account(_) | Changes::Coupon(_) => None,
+        }
+    }
+
+    /// The rows, of a coupon.
+    pub fn coupon(&mut self) -> Option<&mut CouponChanges> {
+        match &mut self.changes {
+            Changes::Coupon(changes) => Some(changes),
+            Changes::Timetable(_) | Changes::Account(_) | Changes::Queue(_) => None,
         }
     }
 
@@ -338,6 +409,7 @@ impl Contribution {
                     + a.keys.len()
             }
             Changes::Queue(q) => usize::from(q.queue.is_some()) + q.places.len(),
+            Changes::Coupon(c) => usize::from(c.coupon.is_some()) + c.claims.len() + c.uses.len(),
         };
         // Its version and its journal are a row each.
         2 + changes + self.outbox.len()

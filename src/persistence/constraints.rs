@@ -14,8 +14,18 @@ pub const A_BALANCE_IS_NEVER_BELOW_ZERO: &str = "a_balance_is_never_below_zero";
 /// Of the second barrier behind the queue's actor.
 pub const A_NUMBER_IS_GIVEN_ONCE: &str = "a_number_is_given_once";
 
+/// Of the second barrier behind the coupon's actor: one claim a user.
+pub const A_COUPON_IS_CLAIMED_ONCE: &str = "a_coupon_is_claimed_once";
+
+/// Of the check on the claims of a coupon.
+pub const CLAIMS_ARE_WITHIN_THE_STOCK: &str = "claims_are_within_the_stock";
+
+/// Of the second barrier behind the coupon's actor: one order at a time has a
+/// claim.
+pub const A_CLAIM_IS_USED_ONCE: &str = "a_claim_is_used_once";
+
 /// SQLite names the columns of a unique constraint, not the constraint.
-const BY_COLUMNS: [(&str, &str); 3] = [
+const BY_COLUMNS: [(&str, &str); 5] = [
     ("user.email", EMAIL_IS_UNIQUE),
     (
         "sold_seat.timetable_id, sold_seat.seat",
@@ -24,6 +34,14 @@ const BY_COLUMNS: [(&str, &str); 3] = [
     (
         "queue_place.queue_id, queue_place.number",
         A_NUMBER_IS_GIVEN_ONCE,
+    ),
+    (
+        "coupon_claim.coupon_id, coupon_claim.user_id",
+        A_COUPON_IS_CLAIMED_ONCE,
+    ),
+    (
+        "coupon_use.coupon_id, coupon_use.user_id",
+        A_CLAIM_IS_USED_ONCE,
     ),
 ];
 

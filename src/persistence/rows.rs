@@ -1,4 +1,6 @@
-//! Which rows an event changes.
+//! Which rows an event changes. Those of coupons: `coupon`.
+
+mod coupon;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -14,6 +16,9 @@ use crate::domain::timetable::{self, Hold, Timetable};
 
 /// Where a timetable publishes: orders, and holds of visitors of a waiting room.
 pub const ORDERS_TOPIC: &str = "onsale.orders";
+
+/// Where a coupon publishes.
+pub const COUPONS_TOPIC: &str = "onsale.coupons";
 
 /// The seats of an order are sold.
 pub const ORDER_CONFIRMED: &str = "order.confirmed";
@@ -65,7 +70,7 @@ impl Persisted for Timetable {
     }
 }
 
-/// An event of a timetable. All are of version 1 yet.
+/// An event, of a timetable unless it says otherwise. All are of version 1 yet.
 fn published(kind: &'static str, at: Timestamp, payload: &impl Serialize) -> OutboxRow {
     OutboxRow {
         topic: ORDERS_TOPIC,

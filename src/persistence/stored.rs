@@ -1,6 +1,7 @@
 //! What both stores keep in the same form, and how it is read.
 
 pub(super) mod catalogue;
+pub(super) mod coupon;
 pub(super) mod entities;
 pub(super) mod orders;
 pub(super) mod queue;

@@ -30,6 +30,7 @@ macro_rules! on_both_stores {
 }
 
 mod clean;
+mod coupons;
 #[path = "../common/database.rs"]
 mod database;
 mod place;
@@ -43,6 +44,7 @@ use uuid::Uuid;
 
 use database::Database;
 use onsale::domain::account::{self, Account, Claimant, KeyClaim, KeyHash};
+use onsale::domain::coupon::Coupon;
 use onsale::domain::decision::{Machine, step};
 use onsale::domain::ids::{
     Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, PerformanceId, Seq, Stamp,
@@ -128,7 +130,7 @@ impl<M: Persisted> Live<M> {
     }
 }
 
-/// A store with one timetable, two buyers and a queue.
+/// A store with one timetable, two buyers, a queue and a coupon.
 struct World {
     folder: tempfile::TempDir,
     /// Of Postgres.
@@ -139,6 +141,7 @@ struct World {
     ann: Live<Account>,
     bob: Live<Account>,
     line: Live<Queue>,
+    gift: Live<Coupon>,
 }
 
 /// An order of `confirm`.
@@ -240,6 +243,7 @@ impl World {
             ann,
             bob,
             line,
+            gift: coupons::gift(claim.epoch),
         };
         for (buyer, key) in [(&mut world.ann, "a"), (&mut world.bob, "b")] {
             charge(buyer, 50_000, Some(key));
@@ -336,6 +340,7 @@ impl World {
             .unwrap();
         world.commit().await;
         world.queue_up().await;
+        world.give_away().await;
         world
     }
 
@@ -410,7 +415,13 @@ impl World {
 
     async fn commit(&mut self) {
         let (show, line) = (self.show.take(), self.line.take());
-        let batch = [show, self.ann.take(), self.bob.take(), line];
+        let batch = [
+            show,
+            self.ann.take(),
+            self.bob.take(),
+            line,
+            self.gift.take(),
+        ];
         let batch: Vec<_> = batch.into_iter().flatten().collect();
         let count = batch.len();
         let verdicts = self.store.commit(Arc::new(batch)).await.unwrap();
@@ -424,7 +435,8 @@ impl World {
         for event in &events {
             let payload: serde_json::Value = serde_json::from_str(&event.payload).unwrap();
             let id = |name: &str| payload[name].as_str().unwrap().parse::<Uuid>().unwrap();
-            let seats = payload["seats"].as_array().unwrap();
+            // Those of coupons have none.
+            let seats = payload["seats"].as_array().map_or(&[][..], Vec::as_slice);
             let ticket = |seat: &serde_json::Value| NewTicket {
                 id: Uuid::now_v7(),
                 order: id("order_id"),

@@ -71,6 +71,29 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "I1 I2 I3 I7 I9",
     ),
     ("DELETE FROM orders WHERE amount = 1000", "I1 I3 I7 I9"),
+    // Coupons.
+    ("UPDATE coupon SET claimed = claimed - 1", "I5"),
+    ("UPDATE coupon SET stock = stock + 1", "I6"),
+    ("UPDATE coupon SET discount_value = 90", "I6"),
+    ("DELETE FROM coupon", "I5 I6"),
+    (
+        "DELETE FROM coupon_claim WHERE id IN (SELECT id FROM coupon_claim ORDER BY id DESC LIMIT 1)",
+        "I5 I6",
+    ),
+    (
+        "UPDATE coupon_claim SET user_id = randomblob(16) WHERE id IN (SELECT id FROM coupon_claim LIMIT 1)",
+        "I6",
+    ),
+    (
+        "INSERT INTO coupon_claim SELECT coupon_id, randomblob(16), id, claimed_at, key \
+      FROM coupon_claim LIMIT 1",
+        "I5 I6",
+    ),
+    (
+        "UPDATE coupon_use SET state = 'posted' WHERE state = 'returned'",
+        "I6",
+    ),
+    ("DELETE FROM coupon_use WHERE state = 'void'", "I6"),
     // Money.
     (
         "UPDATE orders SET discount = 1 WHERE amount = 1000",
@@ -156,10 +179,13 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "I9",
     ),
     (
-        "UPDATE journal SET kind = 'coupon' WHERE kind = 'account' AND first_seq = 3",
+        "UPDATE journal SET kind = 'voucher' WHERE kind = 'account' AND first_seq = 3",
         "I9",
     ),
-    ("UPDATE outbox SET event_seq = 3 WHERE event_seq = 2", "I9"),
+    (
+        "UPDATE outbox SET event_seq = 3 WHERE event_seq = 2 AND topic = 'onsale.orders'",
+        "I9",
+    ),
     ("DELETE FROM outbox WHERE event_seq = 2", "I9"),
     (
         "UPDATE outbox SET payload = replace(payload, ':1000', ':1001')",

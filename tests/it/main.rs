@@ -19,6 +19,7 @@ mod actors;
 mod admin;
 mod cancelled_requests;
 mod catalogue;
+mod coupons;
 mod dead_letters;
 mod events;
 mod holds;

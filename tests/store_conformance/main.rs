@@ -44,6 +44,7 @@ macro_rules! on_every_store {
 mod accounts;
 mod catalogue;
 mod commit;
+mod coupons;
 mod fencing;
 mod fixture;
 #[cfg(feature = "sabotage")]

@@ -3,6 +3,7 @@
 mod actors;
 mod categories;
 mod cluster;
+mod coupons;
 mod dead_letters;
 mod performances;
 mod queue;
@@ -37,6 +38,8 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(queue::resume))
         .routes(routes!(queue::drain, queue::undrain))
         .routes(routes!(timetables::add))
+        .routes(routes!(coupons::create))
+        .routes(routes!(coupons::change))
         .routes(routes!(categories::rename, categories::delete))
         .routes(routes!(cluster::cluster))
         .routes(routes!(actors::list))

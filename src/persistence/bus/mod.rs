@@ -51,14 +51,14 @@ use relay::Relay;
 use tickets::TicketIssue;
 
 /// Where orders are published.
-pub use super::rows::ORDERS_TOPIC;
+pub use super::rows::{COUPONS_TOPIC, ORDERS_TOPIC};
 
 /// Every topic that events are published to.
 pub const TOPICS: &[&str] = &[
     ORDERS_TOPIC,
     "onsale.seats",
     "onsale.tickets",
-    "onsale.coupons",
+    COUPONS_TOPIC,
     "onsale.queue",
     "onsale.notifications",
 ];

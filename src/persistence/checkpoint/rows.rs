@@ -1,8 +1,10 @@
 //! What the rows of a checkpoint say, by kind of entity.
 //!
 //! Of a timetable: one row a hold. Of a queue (`queue`): one for each place
-//! that was taken or given up, until the database has it.
+//! that was taken or given up, until the database has it. Of a coupon: how many
+//! are claimed.
 
+mod coupon;
 mod queue;
 
 use serde::{Deserialize, Serialize};

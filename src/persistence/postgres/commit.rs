@@ -14,6 +14,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::coupons::Coupons;
 use super::entities::version;
 use super::queues::Queues;
 use super::rows::{self, Accounts, History, Timetables};
@@ -288,17 +289,19 @@ fn in_order(contributions: &mut [&Contribution]) {
 fn put_rows(statement: &mut Statement, contributions: &[&Contribution]) {
     let mut history = History::default();
     let (mut timetables, mut accounts) = (Timetables::default(), Accounts::default());
-    let mut queues = Queues::default();
+    let (mut queues, mut coupons) = (Queues::default(), Coupons::default());
     for contribution in contributions {
         history.add(contribution);
         match &contribution.changes {
             Changes::Timetable(changes) => timetables.add(contribution.entity.id, changes),
             Changes::Account(changes) => accounts.add(contribution.entity.id, changes),
             Changes::Queue(changes) => queues.add(contribution.entity.id, changes),
+            Changes::Coupon(changes) => coupons.add(contribution.entity.id, changes),
         }
     }
     history.put(statement);
     timetables.put(statement);
     accounts.put(statement);
     queues.put(statement);
+    coupons.put(statement);
 }

@@ -36,6 +36,7 @@ mod broken;
 mod catalogue;
 pub(crate) mod changes;
 mod commit;
+mod coupons;
 mod dead_letters;
 mod entities;
 mod export;

@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
+use super::coupons::CouponRows;
 use super::queues::QueueRows;
 use crate::domain::ids::{EntityId, Epoch, ShardId, Stamp};
 use crate::domain::money::Money;
@@ -273,6 +274,7 @@ struct Rows {
     prepares: Lines,
     keys: Lines,
     queues: QueueRows,
+    coupons: CouponRows,
 }
 
 impl Rows {
@@ -308,6 +310,7 @@ impl Rows {
             Changes::Timetable(changes) => self.add_timetable(id, changes),
             Changes::Account(changes) => self.add_account(id, changes),
             Changes::Queue(changes) => self.queues.add(id, changes),
+            Changes::Coupon(changes) => self.coupons.add(id, changes),
         }
     }
 
@@ -477,7 +480,8 @@ impl Rows {
         self.outbox.run(c, "INSERT INTO outbox (entity, topic, event_seq, event_id, type, version, at, payload, trace) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, \
                    value ->> 6, value ->> 7, value ->> 8 FROM json_each(?1)").await?;
-        self.queues.write(c).await
+        self.queues.write(c).await?;
+        self.coupons.write(c).await
     }
 }
 

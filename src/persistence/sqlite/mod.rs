@@ -11,6 +11,7 @@
 mod accounts;
 mod catalogue;
 mod commit;
+mod coupons;
 mod dead_letters;
 mod entities;
 mod orders;

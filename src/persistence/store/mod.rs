@@ -22,6 +22,7 @@ pub mod accounts;
 pub mod catalogue;
 pub mod changes;
 pub mod commit;
+pub mod coupons;
 pub mod dead_letters;
 pub mod entities;
 pub mod export;

@@ -48,6 +48,13 @@ pub(super) const OF_QUEUE: &str = concat!(
     " FROM journal WHERE entity = $1 AND kind = 'queue' ORDER BY first_seq"
 );
 
+/// That of one coupon.
+pub(super) const OF_COUPON: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM journal WHERE entity = $1 AND kind = 'coupon' ORDER BY first_seq"
+);
+
 /// Not `kind = 'account'`: as a constant, it would keep SQLite from seeing that
 /// the primary key is in this order already, and each page would sort all that
 /// an account has.

@@ -15,6 +15,7 @@
 //! * `timetables`, with `replay` and `capacity`: seats, holds and orders.
 //! * `accounts`, with `account_replay`: wallets and idempotency keys.
 //! * `queues`, with `queue_replay`: waiting rooms.
+//! * `coupons`: coupons, their claims and how they were used.
 //! * `snapshot`: what all of them read from, SQLite or Postgres.
 //! * `tables`: what tables must satisfy together.
 //!
@@ -27,6 +28,7 @@
 mod account_replay;
 mod accounts;
 mod capacity;
+mod coupons;
 mod journal;
 mod progress;
 mod queue_replay;
@@ -116,5 +118,6 @@ async fn read_all(
     timetables::audit(snapshot, book, progress).await?;
     accounts::audit(snapshot, book, progress).await?;
     queues::audit(snapshot, book, progress).await?;
+    coupons::audit(snapshot, book, progress).await?;
     tables::audit(snapshot, book).await
 }

@@ -127,6 +127,10 @@ rules! {
     HoldsMatchJournal = I3, "the holds are those that the journal leaves";
     OrdersMatchJournal = I3, "the orders are those that the journal confirmed";
     HoldsLast = I4, "no hold ends by time before its deadline, or gives its seat to another";
+    ClaimsWithinStock = I5, "a coupon has the claims that it counts, within its stock and its window";
+    OneClaimAUser = I6, "a user claims a coupon once";
+    CouponsMatchJournal = I6, "a coupon, its claims and their uses are those that the journal leaves";
+    ClaimIsUsedOnce = I7, "a claim is used by its owner, in one order at a time";
     OrderArithmetic = I7, "an order costs its seats, less its discount";
     BalanceIsTransfers = I7, "a balance is what came in less what went out, and not negative";
     PreparedWithinBalance = I7, "what is set aside is within the balance";

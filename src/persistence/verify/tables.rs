@@ -129,7 +129,7 @@ macro_rules! checks {
         checked: "SELECT 0",
         findings: concat!("SELECT kind || ' ' || ", $hex!("id"), " || ' is no known kind of entity' FROM ( \
                  SELECT kind, id FROM entity UNION SELECT kind, entity FROM journal) AS known \
-             WHERE kind NOT IN ('timetable', 'account', 'queue')"),
+             WHERE kind NOT IN ('timetable', 'account', 'queue', 'coupon')"),
     },
     TableCheck {
         rule: Rule::OutboxIsWhole,
