@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
+use onsale::keys::Keys;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
@@ -101,6 +102,14 @@ impl Ground {
         self.services
             .as_ref()
             .map_or(self.folder.path(), |services| services.folder())
+    }
+
+    /// What its servers sign with.
+    pub(crate) fn keys(&self) -> Keys {
+        let set = self.variables.iter();
+        let mut set = set.filter(|(name, _)| *name == "ONSALE_AUTH__SECRET");
+        let secret = set.next().map_or("", |(_, secret)| secret);
+        Keys::open(secret, &[], self.folder()).unwrap()
     }
 
     /// The URL of the store.

@@ -250,26 +250,32 @@ impl Server {
 
     /// A hall on sale, with as many dates; returns the timetables.
     pub(crate) fn arena(&self, seats: usize, timetables: usize) -> Vec<String> {
-        let (seats, timetables) = (seats.to_string(), timetables.to_string());
-        let text = self.load_tool(
-            &[
-                "arena",
-                "--email",
-                ADMIN.0,
-                "--password",
-                ADMIN.1,
-                "--seats",
-                &seats,
-                "--timetables",
-                &timetables,
-                "--max-seats-per-user",
-                "100000",
-                "--price",
-                "1000",
-                "--url",
-            ],
-            Path::new(&self.url),
-        );
+        self.make_arena(seats, &["--timetables", &timetables.to_string()])
+    }
+
+    /// A hall on sale behind a waiting room; returns its timetable.
+    pub(crate) fn arena_behind(&self, seats: usize, policy: &str) -> Vec<String> {
+        self.make_arena(seats, &["--queue", policy])
+    }
+
+    fn make_arena(&self, seats: usize, more: &[&str]) -> Vec<String> {
+        let seats = seats.to_string();
+        let mut arguments = vec![
+            "arena",
+            "--email",
+            ADMIN.0,
+            "--password",
+            ADMIN.1,
+            "--seats",
+            &seats,
+            "--max-seats-per-user",
+            "100000",
+            "--price",
+            "1000",
+        ];
+        arguments.extend(more);
+        arguments.push("--url");
+        let text = self.load_tool(&arguments, Path::new(&self.url));
         text.lines().map(str::to_owned).collect()
     }
 
