@@ -31,6 +31,8 @@ pub(super) struct Policy {
     pub(super) free_admission: u32,
     pub(super) admit: Option<Admit>,
     pub(super) max_active: Option<u32>,
+    #[serde(default)]
+    pub(super) active_ttl_seconds: u32,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]

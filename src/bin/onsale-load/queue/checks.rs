@@ -197,6 +197,7 @@ mod tests {
                 every_seconds: 10,
             }),
             max_active: Some(20),
+            ..Policy::default()
         });
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);

@@ -30,6 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After the end nobody buys; so long until the last admissions are durable.
 const CALM: Duration = Duration::from_secs(3);
 
+/// With --pace this part of the crowd enters within the time.
+const PACED_SHARE: f64 = 0.9;
+
 /// Of the connections so many are for those inside.
 const INSIDE_SHARE: usize = 8;
 
@@ -58,9 +61,17 @@ pub(crate) struct JoinArgs {
     /// How many of those inside leave without buying, from 0 to 1.
     #[arg(long, default_value_t = 0.1)]
     leave_share: f64,
+    /// How many of those inside neither buy nor leave, but let their pass run
+    /// out, from 0 to 1; the policy's `active_ttl_seconds` must be short.
+    #[arg(long, default_value_t = 0.0)]
+    idle_share: f64,
     /// How long those inside think before they buy, at most, in milliseconds.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, conflicts_with = "pace")]
     think_ms: u64,
+    /// Think for as long as it takes that the crowd polls until the end: the
+    /// last tenth is still waiting then. Needs a policy with `max_active` alone.
+    #[arg(long)]
+    pace: bool,
     /// Solve the proof of work where the server asks for one
     /// (`queue.proof_of_work`).
     #[arg(long)]
@@ -100,7 +111,7 @@ pub(crate) async fn join(args: JoinArgs) -> Result<bool, String> {
     }
     file.buyers.truncate(wanted);
     let buyers: Vec<Arc<Buyer>> = file.buyers.into_iter().map(Arc::new).collect();
-    let (crowd, policy, before) = assemble(&args).await?;
+    let (crowd, policy, before) = assemble(&args, wanted).await?;
     let mut tasks = JoinSet::new();
     for (who, buyer) in buyers.iter().enumerate() {
         let (crowd, buyer) = (Arc::clone(&crowd), Arc::clone(buyer));
@@ -144,12 +155,16 @@ pub(crate) async fn join(args: JoinArgs) -> Result<bool, String> {
     Ok(report.is_clean())
 }
 
-async fn assemble(args: &JoinArgs) -> Result<(Arc<Crowd>, Policy, Summary), String> {
+async fn assemble(args: &JoinArgs, wanted: usize) -> Result<(Arc<Crowd>, Policy, Summary), String> {
     let target = Target::of(&args.url).await?;
     let connections = usize::from(args.connections);
     let inside = connections / INSIDE_SHARE;
     let pool = Pool::new(target.clone(), connections - inside);
     let (performance, policy) = performance_of(&pool, &args.timetable).await?;
+    let think = match args.pace {
+        true => pace(&policy, wanted, args.seconds)?,
+        false => Duration::from_millis(args.think_ms),
+    };
     let starts_at = Instant::now() + START_AFTER;
     let crowd = Arc::new(Crowd {
         pool,
@@ -162,7 +177,8 @@ async fn assemble(args: &JoinArgs) -> Result<(Arc<Crowd>, Policy, Summary), Stri
         ends_at: starts_at + Duration::from_secs(args.seconds),
         poll: Duration::from_secs_f64(args.poll_seconds.clamp(0.1, 3_600.0)),
         leave_share: args.leave_share.clamp(0.0, 1.0),
-        think: Duration::from_millis(args.think_ms),
+        idle_share: args.idle_share.clamp(0.0, 1.0),
+        think,
         solve: args.solve,
         run: uuid::Uuid::now_v7().simple().to_string(),
         ends: Mutex::new(Ends::default()),
@@ -172,6 +188,17 @@ async fn assemble(args: &JoinArgs) -> Result<(Arc<Crowd>, Policy, Summary), Stri
         return Err("somebody is in this queue already".to_owned());
     }
     Ok((crowd, policy, before))
+}
+
+/// How long those inside may think at most, evenly spread, so that most of a
+/// crowd of `wanted` passes through the cap within so many seconds.
+fn pace(policy: &Policy, wanted: usize, seconds: u64) -> Result<Duration, String> {
+    let (Some(cap), None) = (policy.max_active, policy.admit) else {
+        return Err("--pace: the policy must have max_active, and no admit".to_owned());
+    };
+    let mean = f64::from(cap) * seconds as f64 / (wanted as f64 * PACED_SHARE);
+    // Bounded by the longest run.
+    Ok(Duration::from_secs_f64((2.0 * mean).min(86_400.0)))
 }
 
 /// Shows the progress, and looks at the figures, until all are done.
@@ -268,6 +295,14 @@ fn account(crowd: &Crowd, policy: &Policy, before: Summary, after: Summary, wait
     if admitted < active + freed {
         crowd.checks.found(format!(
             "{admitted} were admitted, but {freed} have ended and {active} are inside"
+        ));
+    }
+    // Unless passes live for longer than the run.
+    if u64::from(policy.active_ttl_seconds) > crowd.starts_at.elapsed().as_secs()
+        && admitted != active + freed
+    {
+        crowd.checks.found(format!(
+            "{admitted} were admitted, {freed} have ended and {active} are inside: not all of them"
         ));
     }
     let (Some(cap), None) = (policy.max_active, policy.admit) else {

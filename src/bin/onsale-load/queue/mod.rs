@@ -10,6 +10,7 @@ mod join;
 mod proc;
 mod report;
 mod sockets;
+mod sockets_report;
 mod waiter;
 mod ws;
 

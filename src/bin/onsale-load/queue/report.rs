@@ -48,12 +48,13 @@ impl Report {
     pub(super) fn print(&self) {
         self.summary.print_tables();
         println!(
-            "\n{} joined in one instant; {:.1} s: {} admitted, {} bought, {} left, {} wait, {} inside (at most {})",
+            "\n{} joined in one instant; {:.1} s: {} admitted, {} bought, {} left, {} ran out, {} wait, {} inside (at most {})",
             self.joined,
             self.seconds,
             self.admitted,
             self.bought,
             self.left,
+            self.expired,
             self.waiting_after,
             self.active_after,
             self.active_max

@@ -17,13 +17,13 @@ use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use onsale::clock::Clock;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::api::performance_of;
-use super::proc::usage;
+use super::proc::{Usage, usage};
+use super::sockets_report::{MILLIS_MAX, Report, Seen, Used, histogram};
 use super::ws::{Frame, Socket};
 use crate::api::BASE;
 use crate::buyer::Buyer;
@@ -38,14 +38,11 @@ const OPENING: usize = 64;
 /// After all are open, before anything is measured.
 const CALM: Duration = Duration::from_secs(3);
 
-/// The longest time that is told apart, in milliseconds.
-const MILLIS_MAX: u64 = 120_000;
-
 #[derive(Debug, Args)]
 pub(crate) struct SocketsArgs {
-    /// Where the server is.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    url: String,
+    /// Where the server is; once for each node of a cluster.
+    #[arg(long = "url", default_value = "http://127.0.0.1:8080")]
+    urls: Vec<String>,
     /// The accounts that `prepare` made: one for each socket.
     #[arg(long, value_name = "FILE", default_value = "buyers.json")]
     buyers_file: PathBuf,
@@ -56,15 +53,16 @@ pub(crate) struct SocketsArgs {
     /// How many.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sockets: u32,
-    /// In how many processes.
+    /// In how many processes; each opens its sockets at one node, in turns.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     processes: u16,
     /// For how many seconds they are watched.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
-    /// The server's process, on this machine: tells what a socket costs it.
-    #[arg(long)]
-    server_pid: Option<u32>,
+    /// The server's process, on this machine: tells what a socket costs it. Once
+    /// for each --url, in the same order.
+    #[arg(long = "server-pid")]
+    server_pids: Vec<u32>,
     /// Where the report goes, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -86,37 +84,6 @@ pub(crate) struct WorkerArgs {
     seconds: u64,
 }
 
-/// What one process has seen.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Seen {
-    /// From a tick to its receipt: milliseconds and how often.
-    late_ms: Vec<(u64, u64)>,
-    /// Between two ticks of a socket.
-    gap_ms: Vec<(u64, u64)>,
-    /// Positions that grew, sockets that ended before they should.
-    faults: u64,
-    /// Sockets of users who were admitted: they have no position any more.
-    admitted: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    sockets: u32,
-    processes: u16,
-    seconds: u64,
-    ticks: u64,
-    late_p50_ms: u64,
-    late_p99_ms: u64,
-    late_max_ms: u64,
-    gap_p50_ms: u64,
-    gap_p99_ms: u64,
-    gap_max_ms: u64,
-    faults: u64,
-    admitted: u64,
-    server_bytes_per_socket: Option<f64>,
-    server_cpu_percent: Option<f64>,
-}
-
 /// Measures; `Ok(false)` if a socket failed or a position grew.
 ///
 /// # Errors
@@ -131,11 +98,22 @@ pub(crate) async fn sockets(args: SocketsArgs) -> Result<bool, String> {
         ));
     }
     file.buyers.truncate(wanted);
-    let pool = Arc::new(Pool::new(Target::of(&args.url).await?, JOINING));
-    let (performance, _) = performance_of(&pool, &args.timetable).await?;
-    join_all(&pool, &performance, file.buyers).await?;
-    drop(pool);
-    let used = || args.server_pid.map(usage).transpose();
+    let nodes = args.urls.len();
+    if usize::from(args.processes) < nodes || ![0, nodes].contains(&args.server_pids.len()) {
+        return Err("--processes and --server-pid: at least one for each --url".to_owned());
+    }
+    let mut pools = Vec::with_capacity(nodes);
+    for url in &args.urls {
+        pools.push(Arc::new(Pool::new(Target::of(url).await?, JOINING / nodes)));
+    }
+    let first = pools.first().ok_or("--url: none")?;
+    let (performance, _) = performance_of(first, &args.timetable).await?;
+    join_all(&pools, &performance, file.buyers).await?;
+    drop(pools);
+    let used = || -> Result<Vec<Usage>, String> {
+        let pids = args.server_pids.iter();
+        pids.map(|pid| usage(*pid)).collect()
+    };
     let empty = used()?;
     let mut workers = Workers::start(&args, &performance)?;
     workers.all_say("open")?;
@@ -146,29 +124,12 @@ pub(crate) async fn sockets(args: SocketsArgs) -> Result<bool, String> {
     let seen = workers.results()?;
     let took = begun.elapsed().as_secs_f64();
     let after = used()?;
-    let late = merged(seen.iter().map(|seen| &seen.late_ms));
-    let gap = merged(seen.iter().map(|seen| &seen.gap_ms));
-    let sum = |of: fn(&Seen) -> u64| seen.iter().map(of).sum();
-    let report = Report {
-        sockets: args.sockets,
-        processes: args.processes,
-        seconds: args.seconds,
-        ticks: late.len(),
-        late_p50_ms: late.value_at_quantile(0.5),
-        late_p99_ms: late.value_at_quantile(0.99),
-        late_max_ms: late.max(),
-        gap_p50_ms: gap.value_at_quantile(0.5),
-        gap_p99_ms: gap.value_at_quantile(0.99),
-        gap_max_ms: gap.max(),
-        faults: sum(|seen| seen.faults),
-        admitted: sum(|seen| seen.admitted),
-        server_bytes_per_socket: empty.zip(open).map(|(empty, open)| {
-            (open.resident_bytes as f64 - empty.resident_bytes as f64) / f64::from(args.sockets)
-        }),
-        server_cpu_percent: open
-            .zip(after)
-            .map(|(open, after)| (after.cpu_seconds - open.cpu_seconds) / took * 100.0),
-    };
+    let mut report = Report::of(args.seconds, took, &seen);
+    for (index, url) in args.urls.iter().enumerate() {
+        let costs = empty.get(index).zip(open.get(index)).zip(after.get(index));
+        let costs = costs.map(|((&empty, &open), &after)| Used { empty, open, after });
+        report.add_node((index, url), costs, took, &seen);
+    }
     report.print();
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?;
@@ -177,42 +138,15 @@ pub(crate) async fn sockets(args: SocketsArgs) -> Result<bool, String> {
     Ok(report.is_clean())
 }
 
-impl Report {
-    fn is_clean(&self) -> bool {
-        self.faults == 0 && self.ticks > 0
-    }
-
-    fn print(&self) {
-        println!(
-            "{} sockets from {} processes, watched for {} s: {} ticks, {} admitted meanwhile",
-            self.sockets, self.processes, self.seconds, self.ticks, self.admitted
-        );
-        println!(
-            "from tick to receipt, ms: p50 {}, p99 {}, max {}",
-            self.late_p50_ms, self.late_p99_ms, self.late_max_ms
-        );
-        println!(
-            "between two ticks of a socket, ms: p50 {}, p99 {}, max {}",
-            self.gap_p50_ms, self.gap_p99_ms, self.gap_max_ms
-        );
-        if let Some(bytes) = self.server_bytes_per_socket {
-            println!("server: {bytes:.0} bytes of memory a socket");
-        }
-        if let Some(percent) = self.server_cpu_percent {
-            println!("server: {percent:.0} % of one processor");
-        }
-        if self.faults > 0 {
-            println!("{} sockets failed or positions grew", self.faults);
-        }
-        println!("{}", if self.is_clean() { "passed" } else { "FAILED" });
-    }
-}
-
-async fn join_all(pool: &Arc<Pool>, performance: &str, buyers: Vec<Buyer>) -> Result<(), String> {
+async fn join_all(
+    pools: &[Arc<Pool>],
+    performance: &str,
+    buyers: Vec<Buyer>,
+) -> Result<(), String> {
     let bar = ProgressBar::new(buyers.len() as u64);
     let path: Arc<str> = format!("{BASE}/performances/{performance}/queue").into();
     let mut tasks = JoinSet::new();
-    for buyer in buyers {
+    for (buyer, pool) in buyers.into_iter().zip(pools.iter().cycle()) {
         let (pool, path) = (Arc::clone(pool), Arc::clone(&path));
         tasks.spawn(async move {
             let request = Request {
@@ -235,18 +169,27 @@ async fn join_all(pool: &Arc<Pool>, performance: &str, buyers: Vec<Buyer>) -> Re
 }
 
 /// The other processes. They are ended with this value.
-struct Workers(Vec<(Child, BufReader<ChildStdout>)>);
+struct Workers {
+    processes: Vec<(Child, BufReader<ChildStdout>)>,
+    /// The index of the node of each, and how many sockets it has there.
+    shares: Vec<(usize, usize)>,
+}
 
 impl Workers {
     fn start(args: &SocketsArgs, performance: &str) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut workers = Self(Vec::new());
+        let mut workers = Self {
+            processes: Vec::new(),
+            shares: Vec::new(),
+        };
         let processes = usize::from(args.processes);
         let total = args.sockets as usize;
         for n in 0..processes {
             let (from, upto) = (total * n / processes, total * (n + 1) / processes);
+            let node = n % args.urls.len().max(1);
+            let url = args.urls.get(node).ok_or("--url: none")?;
             let mut child = Command::new(&program)
-                .args(["queue", "sockets-worker", "--url", &args.url])
+                .args(["queue", "sockets-worker", "--url", url])
                 .arg("--buyers-file")
                 .arg(&args.buyers_file)
                 .args(["--performance", performance])
@@ -258,7 +201,8 @@ impl Workers {
                 .spawn()
                 .map_err(|error| format!("{}: {error}", program.display()))?;
             let output = child.stdout.take().ok_or("a process without output")?;
-            workers.0.push((child, BufReader::new(output)));
+            workers.processes.push((child, BufReader::new(output)));
+            workers.shares.push((node, upto - from));
         }
         Ok(workers)
     }
@@ -272,7 +216,7 @@ impl Workers {
                 Err(error) => Err(error.to_string()),
             }
         };
-        self.0.iter_mut().map(read).collect()
+        self.processes.iter_mut().map(read).collect()
     }
 
     fn all_say(&mut self, word: &str) -> Result<(), String> {
@@ -283,42 +227,32 @@ impl Workers {
     }
 
     fn tell(&mut self, word: &str) -> Result<(), String> {
-        for (child, _) in &mut self.0 {
+        for (child, _) in &mut self.processes {
             let input = child.stdin.as_mut().ok_or("a process without input")?;
             writeln!(input, "{word}").map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
-    fn results(&mut self) -> Result<Vec<Seen>, String> {
+    /// What each has seen, after its node and the number of its sockets.
+    fn results(&mut self) -> Result<Vec<(usize, usize, Seen)>, String> {
         let lines = self.lines()?.into_iter();
-        lines
-            .map(|line| serde_json::from_str(&line).map_err(|error| format!("{line}: {error}")))
-            .collect()
+        let parts = lines.zip(&self.shares).map(|(line, &(node, sockets))| {
+            let seen = serde_json::from_str(&line).map_err(|error| format!("{line}: {error}"))?;
+            Ok((node, sockets, seen))
+        });
+        parts.collect()
     }
 }
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        for (child, _) in &mut self.0 {
+        for (child, _) in &mut self.processes {
             // One that has ended needs no end.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
-}
-
-fn merged<'a>(parts: impl Iterator<Item = &'a Vec<(u64, u64)>>) -> Histogram<u64> {
-    let mut all = histogram();
-    for (value, count) in parts.flatten() {
-        all.saturating_record_n(*value, *count);
-    }
-    all
-}
-
-#[expect(clippy::expect_used, reason = "the bounds are constants")]
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, MILLIS_MAX, 3).expect("1 < max, and 3 digits are allowed")
 }
 
 /// What the sockets of this process share.

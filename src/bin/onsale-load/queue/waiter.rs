@@ -45,6 +45,8 @@ pub(super) struct Crowd {
     pub(super) poll: Duration,
     /// How many of those inside leave without buying, from 0 to 1.
     pub(super) leave_share: f64,
+    /// How many of those inside let their pass run out, from 0 to 1.
+    pub(super) idle_share: f64,
     /// How long those inside think before they buy, at most.
     pub(super) think: Duration,
     /// Solve the proof of work that the server asks for.
@@ -219,6 +221,9 @@ impl Crowd {
         pass: &str,
         random: &mut Random,
     ) -> Journey<Outcome> {
+        if random.chance(self.idle_share) {
+            return self.expire(buyer).await;
+        }
         let think = self.think.as_millis() as usize;
         sleep(Duration::from_millis(random.below(think + 1) as u64)).await;
         if Instant::now() > self.ends_at {
@@ -236,6 +241,12 @@ impl Crowd {
             if problem.code == "no-seats-match" {
                 self.leave(buyer).await?;
                 return Err(Outcome::Refused(Refused::SoldOut));
+            }
+            if problem.code == "queue-pass-expired" {
+                self.ends.lock().expired += 1;
+                return Err(Outcome::Refused(Refused::Other(
+                    "thought for too long".to_owned(),
+                )));
             }
             return Err(broken("POST holds", &reply));
         }
@@ -288,6 +299,26 @@ impl Crowd {
                 _ => sleep(LOST_PAUSE).await,
             }
         }
+    }
+
+    /// Does nothing until the pass has run out.
+    async fn expire(&self, buyer: &Buyer) -> Journey<Outcome> {
+        loop {
+            if Instant::now() + self.poll > self.ends_at {
+                return Ok(Outcome::OutOfTime);
+            }
+            sleep(self.poll).await;
+            let (state, _) = self.poll(buyer, None).await?;
+            match state.state.as_str() {
+                "admitted" => {}
+                "expired" => break,
+                other => return Err(Outcome::Failed(format!("inside, then {other}"))),
+            }
+        }
+        self.ends.lock().expired += 1;
+        Ok(Outcome::Refused(Refused::Other(
+            "let the pass run out".to_owned(),
+        )))
     }
 
     async fn leave(&self, buyer: &Buyer) -> Journey<Outcome> {
