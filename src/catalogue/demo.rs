@@ -7,6 +7,7 @@ use super::request::{
 };
 use crate::domain::ids::VenueId;
 use crate::domain::money::{Currency, Money};
+use crate::domain::queue::policy::{PolicyRequest, Preset};
 use crate::domain::time::{Millis, Timestamp};
 
 const HOUR: Millis = Millis::from_secs(3_600);
@@ -223,6 +224,11 @@ fn play(theatre: VenueId, now: Timestamp) -> PerformanceRequest {
         ],
         timetables: vec![date(evening(now, 20)), date(evening(now, 21))],
         closes_at: evening(now, 21),
+        // The one to try a waiting room with.
+        queue: Some(PolicyRequest {
+            preset: Some(Preset::Active200),
+            ..PolicyRequest::default()
+        }),
         ..performance(theatre, "Number Forty-Two", "play", now)
     }
 }
