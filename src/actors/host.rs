@@ -3,7 +3,6 @@
 //! done elsewhere and comes back as a message.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -13,6 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::contain::contain;
 use super::loader::Entity;
 use super::node::Node;
 use super::shell::{GateWait, Pen, Shell};
@@ -21,12 +21,11 @@ use super::{AskError, Handle, Message, Request};
 use crate::clock::monotonic;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, EntityId, Seq, shard_of};
-use crate::domain::invariant::Invariant;
 use crate::domain::time::{Millis, Timestamp};
 use crate::persistence::batch::Persisted;
 use crate::persistence::checkpoint::Row;
 use crate::persistence::checkpoint::rows::Checkpointed;
-use crate::telemetry::{self, ActorMetrics};
+use crate::telemetry::ActorMetrics;
 
 /// How many requests may wait for one entity to be read.
 const LOADING_WAITERS_MAX: usize = 4_096;
@@ -548,18 +547,6 @@ impl<M: Hosted> Actor for Host<M> {
         state.stats.handled(took, state.slots.len());
         Ok(())
     }
-}
-
-/// Runs something of one entity; a panic is reported, and stays its own.
-fn contain<M: Hosted, T>(id: Uuid, run: impl FnOnce() -> T) -> Result<T, ()> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
-        tracing::error!(
-            entity.id = %id,
-            entity.kind = M::KIND.as_str(),
-            "an entity panicked; it is discarded and reloaded"
-        );
-        telemetry::invariant_violated(Invariant::I9.id());
-    })
 }
 
 fn refuse<M: Persisted>(request: Request<M>, error: AskError) {

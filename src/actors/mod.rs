@@ -27,6 +27,7 @@
 pub mod account;
 pub mod board;
 pub mod checkpoint_lane;
+mod contain;
 pub mod coupon;
 pub mod directory;
 mod fences;

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::ids::Seq;
+use super::invariant::Violation;
 use super::time::Timestamp;
 
 /// When the outputs of a decision may leave: as soon as what they promise is
@@ -71,6 +72,16 @@ pub trait Machine {
         now: Timestamp,
         command: Self::Command,
     ) -> Result<Decision<Self::Event, Self::Reply>, Self::Refusal>;
+
+    /// Looks once more at what was decided, by other means than the decision:
+    /// whether `event` keeps the promises. Before it is applied; not asked on
+    /// recovery.
+    ///
+    /// # Errors
+    /// The promise that it would break, which is a defect.
+    fn check(&self, _event: &Self::Event) -> Result<(), Violation> {
+        Ok(())
+    }
 
     /// Makes `event` so. Can't fail. `seq` is the decision's number; of a
     /// volatile event, that of the last decision.
@@ -148,6 +159,9 @@ fn apply_all<M: Machine>(
         *seq = seq.next();
     }
     for event in events {
+        if let Err(violation) = machine.check(&event) {
+            violation.raise();
+        }
         machine.apply(*seq, &event);
         into.push((*seq, event));
     }

@@ -62,3 +62,24 @@ impl Invariant {
         }
     }
 }
+
+/// A decision that would break a promise: it is never applied. Whoever runs the
+/// machine stops that entity, counts this, and reads it back from the store.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{}: {what}", .invariant.id())]
+pub struct Violation {
+    /// Which promise.
+    pub invariant: Invariant,
+    /// How.
+    pub what: String,
+}
+
+impl Violation {
+    /// Ends the decision as the defect that it is.
+    ///
+    /// # Panics
+    /// Always, with itself.
+    pub fn raise(self) -> ! {
+        std::panic::panic_any(self)
+    }
+}

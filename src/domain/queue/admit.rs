@@ -9,6 +9,7 @@
 use super::draw::entrants_hash;
 use super::line::TicketNumber;
 use super::places::{Slot, Stand};
+use super::policy::Terms;
 use super::signs::ended;
 use super::{End, Event, Phase, Queue, Reply};
 use crate::domain::decision::{Decision, Events};
@@ -32,6 +33,8 @@ pub(super) struct Batch {
     pub upto: TicketNumber,
     /// How many count in the window.
     pub metered: u32,
+    /// What it was decided by; `None` in another life.
+    pub terms: Option<Terms>,
     /// The decision, until it is in the database.
     pub deciding: Option<Seq>,
 }

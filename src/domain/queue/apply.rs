@@ -5,6 +5,7 @@ use super::draw::Ranks;
 use super::join::is_live;
 use super::line::TicketNumber;
 use super::places::{Place, Seconds, Slot, Stand};
+use super::policy::Terms;
 use super::restore::Gap;
 use super::standing::EtaSample;
 use super::{Drawn, End, Event, News, Queue};
@@ -39,8 +40,8 @@ impl Queue {
                 late,
                 upto,
                 metered,
-                terms: _,
-            } => self.apply_admitted(seq, late, *upto, *metered),
+                terms,
+            } => self.apply_admitted(seq, late, *upto, (*metered, *terms)),
             Event::Opened { at, expires_at } => self.apply_opened(seq, *at, *expires_at),
             Event::Extended {
                 user,
@@ -200,7 +201,7 @@ impl Queue {
         seq: Seq,
         late: &[TicketNumber],
         upto: TicketNumber,
-        metered: u32,
+        (metered, terms): (u32, Terms),
     ) {
         let mut places = Vec::new();
         for number in late {
@@ -225,6 +226,7 @@ impl Queue {
             places,
             upto,
             metered,
+            terms: Some(terms),
             deciding: Some(seq),
         });
     }

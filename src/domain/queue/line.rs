@@ -270,9 +270,7 @@ impl Line {
             return 0;
         };
         match (self.blocks.get(at), self.rows.get(at / ROW)) {
-            (Some(block), Some(row)) => {
-                row + block.before + block.count_upto(number.0 % BLOCK)
-            }
+            (Some(block), Some(row)) => row + block.before + block.count_upto(number.0 % BLOCK),
             _ => self.gone(),
         }
     }

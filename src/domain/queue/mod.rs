@@ -13,11 +13,13 @@
 //! * `standing`: what is told.
 //! * [`draw`]: the opening by lot.
 //! * `apply`: what events do.
+//! * `check`: a second look at each decision, for I8.
 //! * [`revoked`]: passes that are over before their time.
 //! * `rows`, [`restore`]: what is stored of it, and how it comes back.
 
 mod admit;
 mod apply;
+mod check;
 pub mod command;
 pub mod draw;
 mod join;
@@ -50,6 +52,7 @@ pub use standing::{EtaSample, Pace};
 
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{QueueTicketId, Seq, UserId};
+use super::invariant::Violation;
 use super::time::Timestamp;
 
 use admit::Batch;
@@ -351,6 +354,10 @@ impl Machine for Queue {
             Command::Summary => Ok(Decision::unchanged(Reply::Summary(self.summary(now)))),
             Command::Draw => self.draw().map(Decision::unchanged),
         }
+    }
+
+    fn check(&self, event: &Event) -> Result<(), Violation> {
+        self.check_event(event)
     }
 
     fn apply(&mut self, seq: Seq, event: &Event) {

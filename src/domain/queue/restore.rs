@@ -203,6 +203,7 @@ impl Queue {
             places,
             upto: self.cursor,
             metered: u32::try_from(metered).unwrap_or(u32::MAX),
+            terms: None,
             deciding: None,
         });
     }
