@@ -12,6 +12,8 @@
 //! | `no-fence` | Postgres: a batch doesn't look who owns its shards |
 //! | `key-share` | Postgres: it looks, with a lock that doesn't hold up a taker |
 //! | `select-not-update` | Postgres: it looks which version an entity is at, then changes it |
+//! | `forget-block` | a waiting room that comes back gives numbers of its reserved block again |
+//! | `reveal-early` | what an answer shows of others' decisions, e.g. a pass, isn't waited for |
 //! | `panic-at:N` | each entity panics once its decision N was handed to the lane |
 //! | `die-at:POINT:N` | the process kills itself (`kill -9`) when it passes a [`Point`] for the Nth time |
 
@@ -38,6 +40,10 @@ pub enum Switch {
     KeyShare,
     /// `select-not-update`
     SelectNotUpdate,
+    /// `forget-block`
+    ForgetBlock,
+    /// `reveal-early`
+    RevealEarly,
     /// `panic-at:N`
     PanicAt(Seq),
     /// `die-at:POINT:N`
@@ -85,6 +91,8 @@ fn parse(word: &str) -> Option<Switch> {
         "no-fence" => Switch::NoFence,
         "key-share" => Switch::KeyShare,
         "select-not-update" => Switch::SelectNotUpdate,
+        "forget-block" => Switch::ForgetBlock,
+        "reveal-early" => Switch::RevealEarly,
         "panic-at" => Switch::PanicAt(Seq(argument.parse().ok()?)),
         "die-at" => {
             let (point, nth) = argument.split_once(':')?;

@@ -207,7 +207,14 @@ impl<M: Checkpointed> Shell<M> {
         let result = step(&mut self.machine, &mut self.seq, now, command);
         self.submit(now, before, tier, &result.events, trace.as_ref());
         publish(&mut self.machine, &result.events);
-        let tier = tier.max(self.machine.reveals(&result.outcome));
+        let reveals = self.machine.reveals(&result.outcome);
+        #[cfg(feature = "sabotage")]
+        let reveals = if sabotage::is_on(Switch::RevealEarly) {
+            Tier::Memory
+        } else {
+            reveals
+        };
+        let tier = tier.max(reveals);
         let parked = Parked {
             outcome: result.outcome,
             to: reply,

@@ -3,6 +3,8 @@
 //!
 //! `panic-at:N` has every entity panic once, after its decision `N`.
 
+use std::cell::Cell;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -221,6 +223,41 @@ async fn panics_on_purpose_again_and_again_quarantine_their_account_alone() {
     assert_eq!(charge.header("idempotency-replayed"), Some("true"));
     assert_eq!(entries(&ann).await, [1, 2, 3, 4]);
     assert_eq!(ann.balance().await, 10);
+    troubled.end();
+}
+
+/// Who is told nothing joins again, and has the place that was on its way. A
+/// version of the line is told every 250 ms: each life tells some.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_on_purpose_of_a_queue_costs_no_place_and_its_versions_rise() {
+    const PEOPLE: usize = 8;
+    let troubled = Troubled::start("panic-at:5,panic-at:9").await;
+    let show = Show::grid(1, 10, PRICE).with("queue", json!({ "max_active": 1 }));
+    let scene = show.open(&troubled.server.admin().await).await;
+    let queue = format!("/performances/{}/queue", scene.performance);
+    let (mut last_seq, mut numbers, unknown) = (0, Vec::new(), Cell::new(0));
+    for number in 1..=PEOPLE {
+        let person = troubled.buyer(&format!("person-{number}")).await;
+        let place = eventually("a place", DECIDED_LIMIT, async || {
+            let answer = person.post(&queue, &json!({})).send().await;
+            if answer.status == 503 {
+                unknown.set(unknown.get() + 1);
+                return None;
+            }
+            assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
+            Some(answer.json())
+        })
+        .await;
+        let seq = place["seq"].as_u64().unwrap();
+        assert!(seq >= last_seq, "{seq} after {last_seq}");
+        last_seq = seq;
+        numbers.push(place["number"].as_u64().unwrap());
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    let restarts = "onsale_actor_restarts_total{kind=\"queue\"}";
+    assert_eq!(troubled.metric(restarts).await, 2);
+    assert!(unknown.get() > 0, "nobody was in its way");
     troubled.end();
 }
 
