@@ -33,6 +33,7 @@ mod queue;
 mod queue_door;
 mod queue_human;
 mod queue_live;
+mod queue_live_trouble;
 mod queue_pass;
 mod seats;
 mod seats_live;

@@ -24,7 +24,7 @@ const TICK_MEMBERS: [&str; 7] = [
     "paused",
 ];
 
-fn queue(scene: &Scene) -> String {
+pub(crate) fn queue(scene: &Scene) -> String {
     format!("/performances/{}/queue", scene.performance)
 }
 
@@ -32,11 +32,11 @@ fn live(scene: &Scene) -> String {
     format!("{}/live", queue(scene))
 }
 
-async fn behind(server: &TestServer, policy: Value) -> Scene {
+pub(crate) async fn behind(server: &TestServer, policy: Value) -> Scene {
     server.open(&Show::small().with("queue", policy)).await
 }
 
-async fn join(buyer: &Client, scene: &Scene) -> Value {
+pub(crate) async fn join(buyer: &Client, scene: &Scene) -> Value {
     buyer.post(&queue(scene), &json!({})).ok(201).await
 }
 
@@ -45,7 +45,7 @@ async fn open(buyer: &Client, scene: &Scene) -> Socket {
 }
 
 /// Somebody who is in the queue, and their socket after its first frame.
-async fn joined(server: &TestServer, scene: &Scene) -> (Client, Socket) {
+pub(crate) async fn joined(server: &TestServer, scene: &Scene) -> (Client, Socket) {
     let buyer = server.buyer();
     join(&buyer, scene).await;
     let mut socket = open(&buyer, scene).await;
