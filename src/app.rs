@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 pub use self::lookup::Sale;
 pub use self::program::{create_admin, ensure_admin, migrate, serve};
 pub use self::queues::{Draws, unexpected};
+use crate::actors::busiest::Busiest;
 use crate::actors::keeper::{Keeper, Parts};
 use crate::actors::node::Node;
 use crate::catalogue::Catalogue;
@@ -128,6 +129,8 @@ pub struct App {
     pub holds: Outcomes,
     /// Carries events to their consumers.
     pub bus: Bus,
+    /// Which actors have the most to do.
+    pub busiest: Busiest,
     supervisor: ActorRef<()>,
     tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
     _lock: DataLock,
@@ -202,6 +205,7 @@ impl App {
             supervisor,
             tasks: parking_lot::Mutex::new(vec![loading]),
             bus,
+            busiest: Busiest::default(),
             _lock: lock,
         });
         if let start::Title::Lease {

@@ -6,6 +6,8 @@
 
 mod actors;
 mod cluster;
+mod exposition;
+pub mod history;
 mod http;
 mod log;
 mod names;
@@ -14,6 +16,7 @@ mod queue;
 mod queue_door;
 mod recorder;
 mod sales;
+mod series;
 
 pub use self::actors::{
     ActorMetrics, FlushMetrics, checkpoint_fallback, checkpoint_usable, dirty, gate_wait,

@@ -11,6 +11,9 @@ missing_packages() {
       promtool) command -v promtool >/dev/null || echo prometheus ;;
       amtool) command -v amtool >/dev/null || echo prometheus-alertmanager ;;
       python3) command -v python3 >/dev/null || echo python3 ;;
+      chromium) command -v chromium >/dev/null || echo chromium ;;
+      chromedriver) command -v chromedriver >/dev/null || echo chromium-driver ;;
+      npm) command -v npm >/dev/null || echo npm ;;
       redis*) command -v redis-server >/dev/null || echo redis-server ;;
       kafka)
         command -v java >/dev/null || echo openjdk-17-jre-headless

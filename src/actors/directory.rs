@@ -170,6 +170,12 @@ impl<M: Hosted> Directory<M> {
         host.is_alive().then(|| host.clone())
     }
 
+    /// The actor in this place, whose key is [`Hosted::host_key`].
+    #[must_use]
+    pub fn at(&self, key: Uuid) -> Option<HostRef<M>> {
+        self.hosts.get(&key).map(|host| host.clone())
+    }
+
     /// Tells all running actors.
     pub fn tell_all(&self, message: impl Fn() -> Message<M>) {
         for (_, host) in self.all() {

@@ -18,7 +18,7 @@
 //! * [`keeper`]: keeps that in step with the database: leases, take-over,
 //!   hand-over.
 //! * [`stats`]: what is counted of each actor; [`observe`]: what operators see
-//!   of all of them.
+//!   of all of them; [`busiest`]: which of them have the most to do.
 //! * [`route`]: where a command runs: here, or at the node that owns its entity.
 //! * [`node`]: all of it together, as one value.
 //!
@@ -26,6 +26,7 @@
 
 pub mod account;
 pub mod board;
+pub mod busiest;
 pub mod checkpoint_lane;
 mod contain;
 pub mod coupon;

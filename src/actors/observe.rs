@@ -157,7 +157,10 @@ impl Node {
     /// `limit`.
     #[must_use]
     pub fn own_actors(&self, after: Option<&Place>, limit: usize) -> Vec<ActorRow> {
-        let mut rows = self.all_own_actors();
+        let mut rows = self.rows_of(self.timetables.directory());
+        rows.extend(self.rows_of(self.accounts.directory()));
+        rows.extend(self.rows_of(self.queues.directory()));
+        rows.extend(self.rows_of(self.coupons.directory()));
         rows.retain(|row| after.is_none_or(|after| row.place() > *after));
         rows.sort_unstable_by_key(ActorRow::place);
         rows.truncate(limit.min(ROWS_MAX));
@@ -167,14 +170,17 @@ impl Node {
         rows
     }
 
-    /// The actors of this node, in no order, without their titles.
+    /// The actor of this node at `key` of the directory of `kind`, if it lives.
     #[must_use]
-    pub fn all_own_actors(&self) -> Vec<ActorRow> {
-        let mut rows = self.rows_of(self.timetables.directory());
-        rows.extend(self.rows_of(self.accounts.directory()));
-        rows.extend(self.rows_of(self.queues.directory()));
-        rows.extend(self.rows_of(self.coupons.directory()));
-        rows
+    pub fn own_actor(&self, kind: EntityKind, key: Uuid) -> Option<ActorRow> {
+        let mut row = match kind {
+            EntityKind::Timetable => self.row_of(self.timetables.directory(), key),
+            EntityKind::Account => self.row_of(self.accounts.directory(), key),
+            EntityKind::Queue => self.row_of(self.queues.directory(), key),
+            EntityKind::Coupon => self.row_of(self.coupons.directory(), key),
+        }?;
+        row.title = self.title_of(kind, &row.name);
+        Some(row)
     }
 
     /// The actors of all nodes that stand after `after`, in order: at most
@@ -264,9 +270,13 @@ impl Node {
             .collect()
     }
 
+    fn row_of<M: Hosted>(&self, directory: &Directory<M>, key: Uuid) -> Option<ActorRow> {
+        let host = directory.at(key)?;
+        Some(self.row(key, &host))
+    }
+
     fn row<M: Hosted>(&self, key: Uuid, host: &HostRef<M>) -> ActorRow {
         let read = host.stats().read();
-        let free = host.permits.available_permits();
         ActorRow {
             kind: M::KIND,
             name: M::host_name(key),
@@ -275,7 +285,7 @@ impl Node {
             state: ActorState::of(&read, host.is_alive()),
             entities: read.entities as u64,
             mailbox_depth: read.depth as u64,
-            permits_in_use: self.options.permits_max.saturating_sub(free) as u64,
+            permits_in_use: host.permits_used(self.options.permits_max) as u64,
             messages: read.messages,
             busy_ns: read.busy_ns,
             mean_ns: read.mean_ns,
@@ -294,10 +304,10 @@ impl Node {
         match kind {
             EntityKind::Timetable => {
                 let (performance, date) = self.catalogue.timetable(TimetableId(id))?;
-                Some(format!(
-                    "{} · {}",
-                    performance.row.title, date.row.starts_at
-                ))
+                let starts_at = date.row.starts_at.to_string();
+                // RFC 3339 in UTC, to the minute.
+                let (day, time) = (starts_at.get(..10)?, starts_at.get(11..16)?);
+                Some(format!("{} · {day} {time} UTC", performance.row.title))
             }
             EntityKind::Queue => self.catalogue.title(PerformanceId(id)),
             EntityKind::Coupon => {

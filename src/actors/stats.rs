@@ -172,11 +172,17 @@ impl ActorStats {
         self.restarts.load(Ordering::Relaxed)
     }
 
+    /// How many messages it has handled, and in how many nanoseconds.
+    #[must_use]
+    pub fn work(&self) -> (u64, u64) {
+        let messages = self.messages.load(Ordering::Relaxed);
+        (messages, self.busy_ns.load(Ordering::Relaxed))
+    }
+
     /// All of it, as it is now.
     #[must_use]
     pub fn read(&self) -> Reading {
-        let messages = self.messages.load(Ordering::Relaxed);
-        let busy_ns = self.busy_ns.load(Ordering::Relaxed);
+        let (messages, busy_ns) = self.work();
         Reading {
             depth: self.depth(),
             messages,

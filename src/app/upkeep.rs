@@ -65,6 +65,7 @@ async fn heartbeat(app: Weak<App>) {
         telemetry::sockets(app.sockets.taken(), app.config.http.sockets_max as usize);
         telemetry::condition(app.readiness().is_empty(), app.node.lanes.are_healthy());
         app.node.observe();
+        app.busiest.look(&app.node);
         match app.store.backlog().await {
             Ok(backlog) => telemetry::outbox(backlog.events, backlog.oldest, app.clock.now()),
             Err(error) => tracing::debug!(%error, "the outbox could not be counted"),

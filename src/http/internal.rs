@@ -79,6 +79,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/internal/look", post(look))
         .route("/internal/actors", post(actors))
         .route("/internal/observe", post(observe))
+        .route("/internal/ops", post(ops))
         .with_state(Arc::new(internal))
 }
 
@@ -205,6 +206,12 @@ async fn observe(
 ) -> Response {
     let seen = internal.app.node.observe_own(kind, id).await;
     answer(StatusCode::OK, &seen)
+}
+
+/// What the operators' page shows of this node, as JSON.
+async fn ops(State(internal): State<Arc<Internal>>, Signed(since): Signed<u64>) -> Response {
+    let shown = crate::http::admin::ops::snapshot(&internal.app, since);
+    answer(StatusCode::OK, &shown)
 }
 
 /// Something has changed in the database.

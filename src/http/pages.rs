@@ -1,5 +1,5 @@
-//! What a browser opens: the storefront, the page behind each problem's `type`,
-//! and the documentation. All of it is in the binary; no page asks another host
+//! What a browser opens: the storefront, the operators' page, the page behind each
+//! problem's `type`, and the documentation. All of it is in the binary; no page asks another host
 //! for anything.
 
 use std::fmt::Write as _;
@@ -21,6 +21,40 @@ const CONTENT_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
      connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 );
 
+/// The same for the operators' page, which shows no pictures.
+const OPS_SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// A file of the operators' page.
+macro_rules! ops_file {
+    ($name:literal, $content_type:expr) => {
+        (
+            concat!("/web/ops/", $name),
+            $content_type,
+            include_str!(concat!("../../web/ops/", $name)),
+        )
+    };
+}
+
+/// Path, type, text.
+const OPS_FILES: [(&str, &str, &str); 11] = [
+    ("/ops", HTML, include_str!("../../web/ops/index.html")),
+    ops_file!("ops.css", CSS),
+    ops_file!("main.js", JAVASCRIPT),
+    ops_file!("api.js", JAVASCRIPT),
+    ops_file!("all.js", JAVASCRIPT),
+    ops_file!("cluster.js", JAVASCRIPT),
+    ops_file!("draw.js", JAVASCRIPT),
+    ops_file!("drill.js", JAVASCRIPT),
+    ops_file!("format.js", JAVASCRIPT),
+    ops_file!("panels.js", JAVASCRIPT),
+    ops_file!("series.js", JAVASCRIPT),
+];
+
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 const CACHE: &str = "public, max-age=60";
 
@@ -34,24 +68,30 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         )
         .route(
             "/web/storefront.js",
-            get(async || {
-                page(
-                    "text/javascript; charset=utf-8",
-                    include_str!("../../web/storefront.js"),
-                )
-            }),
+            get(async || page(JAVASCRIPT, include_str!("../../web/storefront.js"))),
         )
         .route(
             "/web/style.css",
-            get(async || {
-                page(
-                    "text/css; charset=utf-8",
-                    include_str!("../../web/style.css"),
-                )
-            }),
+            get(async || page(CSS, include_str!("../../web/style.css"))),
         )
         .route("/problems", get(async || page(HTML, problems_page())))
         .route("/problems/{code}", get(problem))
+}
+
+/// `GET /ops`, the operators' page, and what it loads.
+pub fn ops<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    let mut router = Router::new();
+    for (path, content_type, text) in OPS_FILES {
+        let answer = move || {
+            let mut answer = page(content_type, text);
+            answer
+                .headers_mut()
+                .insert(header::CONTENT_SECURITY_POLICY, OPS_SECURITY_POLICY);
+            std::future::ready(answer)
+        };
+        router = router.route(path, get(answer));
+    }
+    router
 }
 
 /// `GET /openapi.json` and `GET /docs`, which reads it.
@@ -160,7 +200,8 @@ mod tests {
     use super::*;
 
     async fn get_text(path: &str) -> (u16, Response<()>, String) {
-        let router = router::<()>().merge(docs(r#"{"openapi":"3.1.0"}"#.to_owned()));
+        let docs = docs(r#"{"openapi":"3.1.0"}"#.to_owned());
+        let router = router::<()>().merge(ops()).merge(docs);
         let response = router
             .oneshot(Request::get(path).body(Body::empty()).unwrap())
             .await
@@ -185,13 +226,15 @@ mod tests {
 
     #[tokio::test]
     async fn no_page_asks_another_host_for_anything() {
-        for path in [
+        let pages = [
             "/",
             "/web/storefront.js",
             "/web/style.css",
             "/problems",
             "/problems/internal",
-        ] {
+        ];
+        let of_operators = OPS_FILES.map(|(path, _, _)| path);
+        for path in pages.into_iter().chain(of_operators) {
             let (status, head, text) = get_text(path).await;
             assert_eq!(status, 200, "{path}");
             assert!(
@@ -207,6 +250,28 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[tokio::test]
+    async fn all_that_the_operators_page_loads_is_there() {
+        let served = OPS_FILES.map(|(path, _, _)| path);
+        let mut wanted = 0;
+        for (path, _, text) in OPS_FILES {
+            let loads = text.lines().filter_map(|line| {
+                let quoted = line
+                    .split_once(" from \"./")
+                    .or_else(|| line.split_once("\"/web/ops/"))?;
+                quoted.1.split('"').next()
+            });
+            for name in loads {
+                wanted += 1;
+                let loaded = format!("/web/ops/{name}");
+                assert!(served.contains(&loaded.as_str()), "{path} loads {loaded}");
+            }
+        }
+        assert!(wanted > OPS_FILES.len(), "{wanted}");
+        let policy = get_text("/ops").await.1.headers()[header::CONTENT_SECURITY_POLICY].clone();
+        assert!(!policy.to_str().unwrap().contains("unsafe"));
     }
 
     #[tokio::test]

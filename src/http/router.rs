@@ -61,6 +61,7 @@ pub fn router(app: Arc<App>) -> Router {
     let document = document.to_pretty_json().unwrap_or_default();
     api.merge(ops::router())
         .merge(pages::router())
+        .merge(pages::ops())
         .merge(pages::docs(document))
         .with_state(app)
         .layer(edge)

@@ -18,14 +18,30 @@ const THREADS: usize = 17;
 const START: usize = 19;
 const VSIZE: usize = 20;
 
+const STAT: &str = "/proc/self/stat";
+
+/// Those after the name.
+fn fields_of(stat: &str) -> Vec<&str> {
+    let after_name = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    after_name.split_ascii_whitespace().collect()
+}
+
+fn seconds_of(fields: &[&str]) -> Option<f64> {
+    let field = |at: usize| number::<f64>(fields.get(at).copied());
+    Some((field(UTIME)? + field(STIME)?) / TICKS_A_SECOND)
+}
+
+/// How much processor time this process has used, in seconds.
+pub(super) fn cpu_seconds() -> Option<f64> {
+    seconds_of(&fields_of(&read(STAT)?))
+}
+
 /// Tells the metrics.
 pub(super) fn observe() {
-    if let Some(stat) = read("/proc/self/stat") {
-        let after_name = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    if let Some(stat) = read(STAT) {
+        let fields = fields_of(&stat);
         let field = |at: usize| number::<f64>(fields.get(at).copied());
-        if let (Some(user), Some(system)) = (field(UTIME), field(STIME)) {
-            let hundredths = user + system;
+        if let Some(seconds) = seconds_of(&fields) {
             // Counters are whole numbers here: seconds are rounded down, which
             // over the minutes of a rate makes no difference.
             #[allow(
@@ -33,7 +49,7 @@ pub(super) fn observe() {
                 clippy::cast_sign_loss,
                 reason = "a metric"
             )]
-            counter!(PROCESS_CPU_SECONDS_TOTAL).absolute((hundredths / TICKS_A_SECOND) as u64);
+            counter!(PROCESS_CPU_SECONDS_TOTAL).absolute(seconds as u64);
         }
         if let Some(threads) = field(THREADS) {
             gauge!(PROCESS_THREADS).set(threads);

@@ -1,13 +1,14 @@
 //! The recorder of this process: what it keeps, and how it is read.
 
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use super::history::{self, SAMPLE_EVERY};
 use super::names::{ALL, INVARIANT_VIOLATIONS_TOTAL, Kind, QUEUE_ETA_ERROR_SECONDS, Scope};
 use super::process;
+use crate::clock::Clock;
 use crate::domain::invariant::Invariant;
 
 /// Upper bounds of the buckets of everything that ends in `_seconds`: from a
@@ -24,10 +25,6 @@ const ETA_BUCKETS: &[f64] = &[
 const ROWS_BUCKETS: &[f64] = &[
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0,
 ];
-
-/// How often recorded times are folded into their buckets, in seconds. Until
-/// then each takes 8 bytes.
-const UPKEEP_SECONDS: u64 = 2;
 
 /// The recorder of this process, installed at the first call. `None` if another
 /// one had been installed before.
@@ -61,14 +58,18 @@ fn install_recorder() -> Result<PrometheusHandle, BuildError> {
     let started = std::thread::Builder::new()
         .name("metrics-upkeep".to_owned())
         .spawn(move || {
+            let clock = Clock::system();
             loop {
-                std::thread::sleep(Duration::from_secs(UPKEEP_SECONDS));
-                upkeep.run_upkeep();
+                std::thread::sleep(SAMPLE_EVERY);
                 process::observe();
+                clock.anchor();
+                // Rendering folds what was recorded into its buckets; until then
+                // each time takes 8 bytes.
+                history::sample(&upkeep.render(), clock.now());
             }
         });
     if let Err(error) = started {
-        tracing::warn!(%error, "metrics are folded only when they are read");
+        tracing::warn!(%error, "metrics are folded only when they are read, and have no history");
     }
     Ok(handle)
 }

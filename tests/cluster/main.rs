@@ -299,6 +299,25 @@ async fn operators_see_the_actors_of_all_nodes_and_which_node_does_not_answer() 
         assert_eq!(one["life"]["observed"]["held"], 1);
         assert_eq!(one["actor"]["node"], row["node"]);
     }
+    // The page of either node shows both.
+    for node in ["node-a", "node-b"] {
+        let page = admin.get(&format!("/admin/ops?node={node}")).ok(200).await;
+        assert_eq!(
+            (&page["node"], &page["nodes"]),
+            (&json!(node), &json!(["node-a", "node-b"]))
+        );
+        assert_eq!(page["ready"], true);
+    }
+    let cluster = admin.get("/admin/cluster").ok(200).await;
+    let owners = cluster["shards"]["owners"].as_array().unwrap();
+    assert_eq!(
+        owners.len(),
+        cluster["shards"]["epochs"].as_array().unwrap().len()
+    );
+    for (index, share) in shares(&cluster).into_iter().enumerate() {
+        let owned = owners.iter().filter(|owner| **owner == json!(index));
+        assert_eq!(owned.count() as u64, share);
+    }
     signal(&world.b, "-STOP");
     let asked = Instant::now();
     let seen = admin.get(path).ok(200).await;

@@ -137,14 +137,52 @@ async fn an_actor_says_of_itself_what_it_has_in_memory() {
 }
 
 #[tokio::test]
+async fn the_last_minutes_are_sampled_each_second_and_told_once() {
+    let server = TestServer::start().await;
+    let (admin, scene) = (server.admin(), server.small().await);
+    let buyer = server.buyer_with_money(1_000_000).await;
+    buyer
+        .hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"])
+        .await;
+    let values = |answer: &Value, name: &str| list(&answer["series"][name], "values").to_vec();
+    let answer = eventually("the hold is in a sample", SEEN_LIMIT, async || {
+        let answer = admin.get("/admin/ops").ok(200).await;
+        let holds = values(&answer, "holds.ok_total");
+        (holds.last()?.as_f64()? >= 1.0).then_some(answer)
+    })
+    .await;
+    let count = values(&answer, "http.requests").len();
+    assert!((1..=900).contains(&count));
+    for (name, series) in answer["series"].as_object().unwrap() {
+        assert_eq!(list(series, "values").len(), count, "{name}");
+    }
+    assert_eq!(
+        (&answer["ready"], &answer["sample_seconds"]),
+        (&json!(true), &json!(1))
+    );
+    assert_eq!(answer["nodes"], json!([answer["node"]]));
+    let dates = list(&answer, "timetables").iter();
+    let mut dates = dates.filter(|date| date["timetable_id"] == scene.timetable);
+    assert_eq!(dates.next().unwrap()["held"], 2);
+    // Who has them asks for those that came after.
+    let last = number(&answer, "last");
+    let next = admin.get(&format!("/admin/ops?since={last}")).ok(200).await;
+    let come = number(&next, "last") - last;
+    assert_eq!(values(&next, "process.memory").len() as i64, come);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn only_an_admin_sees_the_actors() {
     let server = TestServer::shared().await;
     let one = format!("/admin/actors/timetable/{}", Uuid::now_v7());
-    for path in ["/admin/actors", &one] {
+    for path in ["/admin/actors", "/admin/ops", &one] {
         for other in [server.buyer(), server.organizer()] {
             other.get(path).problem(403, "forbidden").await;
         }
         let nobody = server.anyone().call(Method::GET, path);
         nobody.problem(401, "unauthorized").await;
     }
+    let elsewhere = server.admin().get("/admin/ops?node=no-such-node");
+    elsewhere.problem(422, "invalid-request").await;
 }

@@ -58,6 +58,8 @@ const CALLS: &[(&str, &str)] = &[
     ("put", "/admin/users/{}/roles"),
     ("get", "/admin/users"),
     ("get", "/admin/actors"),
+    ("get", "/admin/actors/{}/{}"),
+    ("get", "/admin/ops"),
     ("get", "/admin/cluster"),
     ("get", "/admin/dead-letters"),
     ("post", "/admin/dead-letters/{}/requeue"),

@@ -19,7 +19,7 @@ use crate::http::extract::{Json, List, Named, Page, Path};
 /// An actor.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ActorAnswer {
-    /// `timetable`, `account` or `queue`.
+    /// `timetable`, `account`, `queue` or `coupon`.
     #[schema(example = "timetable")]
     kind: &'static str,
     /// The id of what it runs; the accounts of a shard have one actor,
@@ -44,8 +44,10 @@ pub(super) struct ActorAnswer {
     messages: u64,
     /// How long it took for one of them, in microseconds.
     handling_mean_us: f64,
-    /// The time that 99 % of them were done within, in microseconds; at most a
+    /// The time that half of them were done within, in microseconds; at most a
     /// quarter too high.
+    handling_p50_us: f64,
+    /// The same of 99 %.
     handling_p99_us: f64,
     /// How often something in it was discarded, and read again: after a panic,
     /// or a write that was refused.
@@ -67,6 +69,7 @@ impl From<ActorRow> for ActorAnswer {
             permits_in_use: row.permits_in_use,
             messages: row.messages,
             handling_mean_us: thousandth(row.mean_ns),
+            handling_p50_us: thousandth(row.p50_ns),
             handling_p99_us: thousandth(row.p99_ns),
             restarts: row.restarts,
             uptime_seconds: thousandth(row.uptime_ms),
@@ -115,7 +118,7 @@ pub(super) async fn list(
     }))
 }
 
-/// What is in memory of one timetable, queue or account.
+/// What is in memory of one timetable, queue, coupon or account.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ObservedAnswer {
     kind: &'static str,
@@ -175,13 +178,13 @@ impl Named for KindName {
     const NOT_FOUND: Code = Code::ActorNotFound;
 }
 
-/// Read what is in memory of a timetable, a queue or an account
+/// Read what is in memory of a timetable, a queue, a coupon or an account
 ///
 /// It is not read from the store for that: 404 where it isn't in memory.
 #[utoipa::path(get, path = "/api/v1/admin/actors/{kind}/{id}", operation_id = "read_actor",
     tag = "administration", security(("bearer" = [])),
-    params(("kind" = String, Path, description = "`timetable`, `queue` or `account`"),
-        ("id" = Uuid, Path, description = "Of the timetable, of the performance, of the user")),
+    params(("kind" = String, Path, description = "`timetable`, `queue`, `coupon` or `account`"),
+        ("id" = Uuid, Path, description = "Of the timetable, of the performance, of the coupon, of the user")),
     responses((status = 200, body = ObservedAnswer), (status = 401, description = "`unauthorized`"),
         (status = 403, description = "`forbidden`"), (status = 404, description = "`actor-not-found`"),
         (status = 503, description = "`store-unavailable`: its node does not answer")))]

@@ -1,5 +1,6 @@
 //! The nodes of the cluster, as this one sees them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,7 +12,7 @@ use crate::domain::ids::{Epoch, SHARDS};
 use crate::http::auth::Admin;
 use crate::http::error::Answer;
 use crate::http::extract::Json;
-use crate::persistence::lease::{Member, View};
+use crate::persistence::lease::{Assigned, Member, View};
 
 /// The nodes of the cluster, and how far this one is behind with writing.
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,6 +53,12 @@ pub(super) struct ShardsAnswer {
     /// How often shards have changed hands: the lowest and the highest.
     epoch_min: u32,
     epoch_max: u32,
+    /// By the number of the shard: which of `nodes` owns it, counted from 0;
+    /// null where none does that lives.
+    #[schema(value_type = Vec<Option<usize>>)]
+    owners: Vec<Option<usize>>,
+    /// By the number of the shard: how often it has changed hands.
+    epochs: Vec<u32>,
 }
 
 /// The nodes, their shards, and what waits to be written
@@ -101,8 +108,19 @@ fn of_cluster(view: &View) -> (Vec<NodeAnswer>, ShardsAnswer) {
         .collect();
     let living = nodes.iter().filter(|node| node.state != "gone");
     let owned: usize = living.map(|node| node.shards).sum();
+    let lives_of = view.members.iter().zip(&nodes);
+    let lives: HashMap<(&str, u32), usize> = lives_of
+        .enumerate()
+        .filter(|(_, (_, node))| node.state != "gone")
+        .map(|(at, (member, _))| ((member.owner.node.as_str(), member.owner.incarnation.0), at))
+        .collect();
+    let owner = |shard: &Assigned| {
+        let (node, incarnation) = shard.to.as_ref()?;
+        lives.get(&(node.as_str(), incarnation.0)).copied()
+    };
+    let owners = view.shards.iter().map(owner).collect();
     let epochs = view.shards.iter().map(|shard| shard.epoch);
-    let shards = shards_answer(epochs, usize::from(SHARDS).saturating_sub(owned));
+    let shards = shards_answer(epochs, usize::from(SHARDS).saturating_sub(owned), owners);
     (nodes, shards)
 }
 
@@ -117,14 +135,21 @@ fn of_lone_node(app: &App) -> (Vec<NodeAnswer>, ShardsAnswer) {
         shards: owned.len(),
     };
     let epochs = owned.iter().map(|(_, epoch)| *epoch);
-    (vec![node], shards_answer(epochs, 0))
+    let owners = vec![Some(0); owned.len()];
+    (vec![node], shards_answer(epochs, 0, owners))
 }
 
-fn shards_answer(epochs: impl Iterator<Item = Epoch> + Clone, unowned: usize) -> ShardsAnswer {
+fn shards_answer(
+    epochs: impl Iterator<Item = Epoch> + Clone,
+    unowned: usize,
+    owners: Vec<Option<usize>>,
+) -> ShardsAnswer {
     ShardsAnswer {
         total: SHARDS,
         unowned,
         epoch_min: epochs.clone().min().unwrap_or_default().0,
-        epoch_max: epochs.max().unwrap_or_default().0,
+        epoch_max: epochs.clone().max().unwrap_or_default().0,
+        owners,
+        epochs: epochs.map(|epoch| epoch.0).collect(),
     }
 }

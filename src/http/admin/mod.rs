@@ -5,6 +5,7 @@ mod categories;
 mod cluster;
 mod coupons;
 mod dead_letters;
+pub(super) mod ops;
 mod performances;
 mod queue;
 mod timetables;
@@ -44,6 +45,7 @@ pub fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(cluster::cluster))
         .routes(routes!(actors::list))
         .routes(routes!(actors::read))
+        .routes(routes!(ops::ops))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::requeue))
 }
