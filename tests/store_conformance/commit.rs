@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use onsale::domain::account::{KeyHash, Prepare, PrepareState};
-use onsale::domain::ids::{Activation, OrderId, Seq, Stamp, UserId};
+use onsale::domain::ids::{Activation, OrderId, Seq, Stamp, TimetableId, UserId};
 use onsale::domain::money::Money;
 use onsale::domain::seat::SeatIndex;
 use onsale::domain::time::Timestamp;
@@ -66,6 +66,10 @@ async fn a_timetable_comes_back_as_it_was_written(f: &Fixture) {
 
     assert_eq!(f.store.timetables_with_holds().await.unwrap(), [show]);
     assert_eq!(f.store.seat_counts().await.unwrap(), [(show, 2, 2)]);
+    let nobodys = TimetableId(Uuid::now_v7());
+    let mut of_two = f.store.seat_counts_of(&[show, nobodys]).await.unwrap();
+    of_two.sort_unstable_by_key(|(_, sold, _)| *sold);
+    assert_eq!(of_two, [(nobodys, 0, 0), (show, 2, 2)]);
     let row = f.store.order_of(ann, bought.id).await.unwrap().unwrap();
     assert_eq!(
         (row.timetable, row.seats, row.discount),
