@@ -125,6 +125,8 @@ pub struct App {
     pub shutdown: watch::Sender<bool>,
     /// How orders ended.
     pub orders: Outcomes,
+    /// How cancels ended.
+    pub cancels: Outcomes,
     /// How holds ended.
     pub holds: Outcomes,
     /// Carries events to their consumers.
@@ -201,6 +203,7 @@ impl App {
             coupons: coupons::Coupons::default(),
             shutdown: watch::Sender::new(false),
             orders: Outcomes::of_orders(),
+            cancels: Outcomes::of_cancels(),
             holds: Outcomes::of_holds(),
             supervisor,
             tasks: parking_lot::Mutex::new(vec![loading]),

@@ -9,6 +9,8 @@
 //! | `ack-before-commit` | replies leave before what they promise is written |
 //! | `no-limit-check` | nobody's seats are counted against a limit |
 //! | `retry-blindly` | rows are written whatever version their entity is at |
+//! | `refund-not-due` | a cancel's refund is noted as paid before it is |
+//! | `no-credit` | a cancel's refund is noted as paid, and never is |
 //! | `no-fence` | Postgres: a batch doesn't look who owns its shards |
 //! | `key-share` | Postgres: it looks, with a lock that doesn't hold up a taker |
 //! | `select-not-update` | Postgres: it looks which version an entity is at, then changes it |
@@ -34,6 +36,10 @@ pub enum Switch {
     NoLimitCheck,
     /// `retry-blindly`
     RetryBlindly,
+    /// `refund-not-due`
+    RefundNotDue,
+    /// `no-credit`
+    NoCredit,
     /// `no-fence`
     NoFence,
     /// `key-share`
@@ -67,6 +73,12 @@ pub enum Point {
     Checkpointed,
     /// `answer`: its reply is about to leave.
     Answer,
+    /// `cancel-asked`: the saga of a cancel is about to ask the timetable.
+    CancelAsked,
+    /// `cancel-true`: the cancel is durable, its refund is not on its way yet.
+    CancelTrue,
+    /// `cancel-credited`: the refund is in the wallet, and only the wallet knows.
+    CancelCredited,
 }
 
 static SWITCHES: LazyLock<Vec<Switch>> = LazyLock::new(|| {
@@ -88,6 +100,8 @@ fn parse(word: &str) -> Option<Switch> {
         "ack-before-commit" => Switch::AckBeforeCommit,
         "no-limit-check" => Switch::NoLimitCheck,
         "retry-blindly" => Switch::RetryBlindly,
+        "refund-not-due" => Switch::RefundNotDue,
+        "no-credit" => Switch::NoCredit,
         "no-fence" => Switch::NoFence,
         "key-share" => Switch::KeyShare,
         "select-not-update" => Switch::SelectNotUpdate,
@@ -111,6 +125,9 @@ fn point_of(name: &str) -> Option<Point> {
         "committed" => Point::Committed,
         "checkpointed" => Point::Checkpointed,
         "answer" => Point::Answer,
+        "cancel-asked" => Point::CancelAsked,
+        "cancel-true" => Point::CancelTrue,
+        "cancel-credited" => Point::CancelCredited,
         _ => return None,
     })
 }

@@ -78,6 +78,7 @@ pub(crate) fn plan(layout: Layout) -> Arc<Plan> {
         currency: Currency::KRW,
         opens_at: Timestamp(0),
         closes_at: Timestamp(i64::MAX),
+        starts_at: Timestamp(i64::MAX),
         limits: Limits {
             max_seats_per_user: 100_000,
             ..Limits::default()

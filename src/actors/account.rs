@@ -29,6 +29,7 @@ impl Hosted for Account {
             | Command::Answer { .. }
             | Command::Post { .. }
             | Command::Void { .. }
+            | Command::Credit { .. }
             | Command::Balance => Needs::Nothing,
         }
     }

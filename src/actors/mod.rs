@@ -44,6 +44,7 @@ pub mod ownership;
 pub mod purchase;
 pub mod queue;
 pub mod queue_board;
+pub mod refund;
 pub mod route;
 pub mod shell;
 pub mod sql_lane;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use smallvec::SmallVec;
+use tokio::sync::Semaphore;
 
 use super::board::{Board, Boards, SeatCounts};
 use super::coupon::CouponBoards;
@@ -164,6 +165,8 @@ pub struct Node {
     pub holds: HoldIndex,
     /// Where orders are under way.
     pub open_orders: OpenOrders,
+    /// How many more cancels may be under way.
+    pub cancels: Semaphore,
     /// The timetables.
     pub timetables: Handle<Timetable>,
     /// The accounts.
@@ -276,18 +279,18 @@ impl Node {
         }
         let ids = (0..SHARDS).map(ShardId).filter(|id| shards.contains(*id));
         let ids: Vec<ShardId> = ids.collect();
-        let mut with_holds = self.store.timetables_with_holds().await?;
+        let mut to_wake = self.store.timetables_to_wake().await?;
         let mut with_people = self.store.queues_with_people(shards).await?;
         let mut coupons = self.store.coupons_in_doubt().await?;
         for entity in self.with_checkpoints(&ids).await {
             match entity.kind {
-                EntityKind::Timetable => with_holds.push(TimetableId(entity.id)),
+                EntityKind::Timetable => to_wake.push(TimetableId(entity.id)),
                 EntityKind::Queue => with_people.push(PerformanceId(entity.id)),
                 EntityKind::Coupon => coupons.push(CouponId(entity.id)),
                 EntityKind::Account => {}
             }
         }
-        for timetable in with_holds {
+        for timetable in to_wake {
             if shards.contains(shard_of(timetable.0)) {
                 self.timetables.wake(timetable.0).await;
             }

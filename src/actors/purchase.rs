@@ -382,16 +382,16 @@ async fn until_done(node: &Node, user: UserId, command: impl Fn() -> account::Co
 
 /// Waits that grow, for outcomes that must become known.
 #[derive(Debug, Default)]
-struct Retry {
+pub(super) struct Retry {
     tries: u32,
 }
 
 impl Retry {
-    fn is_first(&self) -> bool {
+    pub(super) fn is_first(&self) -> bool {
         self.tries == 0
     }
 
-    async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         let ms = (RETRY_MIN_MS << self.tries.min(10)).min(RETRY_MAX_MS);
         self.tries += 1;
         tokio::time::sleep(Duration::from_millis(ms)).await;

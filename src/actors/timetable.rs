@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::host::{Hosted, Needs};
 use super::loader::read_timetable;
 use super::node::Node;
+use super::refund;
 use super::shell::Shell;
 use super::{Handle, Message};
 use crate::domain::decision::Tier;
@@ -38,12 +39,14 @@ impl Hosted for Timetable {
             | Command::Restore { .. }
             | Command::Release { .. }
             | Command::DropSeat { .. } => Needs::Room,
-            Command::OpenOrder { .. } | Command::Block { .. } | Command::Unblock { .. } => {
-                Needs::Store
-            }
+            Command::OpenOrder { .. }
+            | Command::Block { .. }
+            | Command::Unblock { .. }
+            | Command::Cancel { .. } => Needs::Store,
             Command::FindHold { .. }
             | Command::Sell { .. }
             | Command::Resolve { .. }
+            | Command::RefundPaid { .. }
             | Command::Abort { .. } => Needs::Nothing,
         }
     }
@@ -78,6 +81,11 @@ impl Hosted for Timetable {
             node.holds.insert(hold.id, hold.user, id);
         }
         node.open_orders.set(id, shell.machine.open_orders());
+        // Cancels whose saga died with its process.
+        for (order, cancel) in shell.machine.refunds_due() {
+            let (node, order) = (Arc::clone(node), Arc::clone(order));
+            tokio::spawn(refund::settle(node, id, order, cancel.no));
+        }
         let epoch = shell.epoch();
         let machine = &mut shell.machine;
         drop(machine.take_changes());
@@ -104,7 +112,9 @@ impl Hosted for Timetable {
                 | Event::SeatsCooled { .. }
                 | Event::OrderDisowned { .. }
                 | Event::SeatsBlocked { .. }
-                | Event::SeatsUnblocked { .. } => {}
+                | Event::SeatsUnblocked { .. }
+                | Event::SeatsCancelled { .. }
+                | Event::RefundPaid { .. } => {}
             }
         }
         let counts = self.counts();

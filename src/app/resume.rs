@@ -7,12 +7,12 @@ use super::{App, StartError};
 use crate::actors::board::SeatCounts;
 use crate::domain::ids::{CouponId, EntityKind, PerformanceId, ShardId, TimetableId};
 
-/// How long the start waits for one timetable with live holds.
+/// How long the start waits for one timetable with live holds or due refunds.
 const LOAD_MAX: Duration = Duration::from_secs(10);
 
 impl App {
     /// Has everything loaded that has something to do by itself: holds that
-    /// end, orders that were under way, people who wait.
+    /// end, orders and refunds that were under way, people who wait.
     pub(super) async fn resume(&self) -> Result<(), StartError> {
         for (timetable, sold, blocked) in self.store.seat_counts().await? {
             let Some(plan) = self.catalogue.plan(timetable) else {
@@ -33,12 +33,8 @@ impl App {
         }
         // One after the other, before anything is served: who asks for their holds
         // must not be told that there are none.
-        let mut with_holds: BTreeSet<TimetableId> = self
-            .store
-            .timetables_with_holds()
-            .await?
-            .into_iter()
-            .collect();
+        let mut to_wake: BTreeSet<TimetableId> =
+            self.store.timetables_to_wake().await?.into_iter().collect();
         let owned = self.node.ownership.owned();
         let shards: Vec<ShardId> = owned.into_iter().map(|(shard, _)| shard).collect();
         let mut with_people: BTreeSet<PerformanceId> = self
@@ -52,7 +48,7 @@ impl App {
         for entity in self.node.with_checkpoints(&shards).await {
             match entity.kind {
                 EntityKind::Timetable => {
-                    with_holds.insert(TimetableId(entity.id));
+                    to_wake.insert(TimetableId(entity.id));
                 }
                 EntityKind::Queue => {
                     with_people.insert(PerformanceId(entity.id));
@@ -63,7 +59,7 @@ impl App {
                 EntityKind::Account => {}
             }
         }
-        for timetable in with_holds {
+        for timetable in to_wake {
             let Some(plan) = self.catalogue.plan(timetable) else {
                 continue;
             };
@@ -75,7 +71,7 @@ impl App {
             self.node.timetables.wake(timetable.0).await;
             let loaded = versions.wait_for(|_| board.is_loaded());
             if tokio::time::timeout(LOAD_MAX, loaded).await.is_err() {
-                tracing::warn!(timetable.id = %timetable, "a timetable with holds takes long to load");
+                tracing::warn!(timetable.id = %timetable, "a timetable that has something to do takes long to load");
             }
         }
         for user in self.store.accounts_in_doubt().await? {

@@ -110,6 +110,7 @@ impl Performance {
             currency: row.currency,
             opens_at: row.opens_at,
             closes_at: row.closes_at,
+            starts_at: timetable.starts_at,
             limits: row.limits.clone(),
             withdrawn: row.draft || row.deleted_at.is_some() || timetable.cancelled_at.is_some(),
         };

@@ -99,6 +99,8 @@ pub struct Plan {
     pub opens_at: Timestamp,
     /// When the sale closes; an existing hold may still be ordered.
     pub closes_at: Timestamp,
+    /// When the show begins.
+    pub starts_at: Timestamp,
     /// See [`Limits`].
     pub limits: Limits,
     /// The performance was deleted or is a draft: nothing may be held.
@@ -106,6 +108,13 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Until when a buyer may cancel.
+    #[must_use]
+    pub fn cancellable_until(&self) -> Timestamp {
+        let hours = i64::from(self.limits.cancel_until_hours_before);
+        self.starts_at.plus(Millis(-hours * 3_600_000))
+    }
+
     /// The grade of a seat; `None` if there is no such seat.
     #[must_use]
     pub fn grade_index(&self, seat: SeatIndex) -> Option<GradeIndex> {

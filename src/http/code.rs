@@ -191,7 +191,7 @@ codes! {
     AmountMismatch "amount-mismatch" UNPROCESSABLE_ENTITY "The amounts differ"
         "The amount that was confirmed is not that of the payment. Nothing was captured.";
     NotCancellable "not-cancellable" CONFLICT "The order can't be cancelled"
-        "It is too late for it (`limits.cancel_until_hours_before`), a ticket has been checked in, or the order is not confirmed.";
+        "It is too late for it (`limits.cancel_until_hours_before`, then `until` says until when it was possible), a ticket has been checked in, or the order is not confirmed: perhaps it, or the seats in `seat_ids`, were cancelled before. Nothing was changed.";
     CouponNotFound "coupon-not-found" NOT_FOUND "There is no such coupon"
         "No coupon has this id.";
     CouponNotUsable "coupon-not-usable" CONFLICT "The coupon can't be used here"

@@ -75,6 +75,15 @@ pub struct Hashed<T> {
     pub hash: BodyHash,
 }
 
+/// The same of a body whose fields are all optional. Nothing and `{}` are the same.
+#[derive(Clone, Copy, Debug)]
+pub struct HashedIfAny<T> {
+    /// The body.
+    pub value: Option<T>,
+    /// SHA-256 of its canonical form.
+    pub hash: BodyHash,
+}
+
 /// SHA-256 of a body's canonical form.
 pub type BodyHash = [u8; 32];
 
@@ -142,6 +151,22 @@ impl<T: DeserializeOwned, S: BodyDeadline + Send + Sync> FromRequest<S> for Hash
         let bytes = json_bytes(request, BODY_BYTES_MAX, state.body_timeout()).await?;
         Ok(Self {
             value: parse(&bytes)?,
+            hash: hash_of(&bytes)?,
+        })
+    }
+}
+
+impl<T: DeserializeOwned, S: BodyDeadline + Send + Sync> FromRequest<S> for HashedIfAny<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = json_bytes(request, BODY_BYTES_MAX, state.body_timeout()).await?;
+        if bytes.is_empty() {
+            let (value, hash) = (None, hash_of(b"{}")?);
+            return Ok(Self { value, hash });
+        }
+        Ok(Self {
+            value: Some(parse(&bytes)?),
             hash: hash_of(&bytes)?,
         })
     }

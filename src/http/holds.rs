@@ -24,7 +24,7 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::plan::{GradeIndex, Plan};
 use crate::domain::seat::Seats;
 use crate::domain::time::Timestamp;
-use crate::domain::timetable::{Choice, Command, HoldView, Refusal, Reply};
+use crate::domain::timetable::{Choice, Command, HoldView, NamedSeats, Refusal, Reply};
 
 /// How many seats one request can ask for, in any way: the largest
 /// `max_seats_per_user`.
@@ -330,6 +330,12 @@ fn choice(plan: &Plan, request: HoldRequest) -> Answer<Choice> {
 }
 
 fn named(plan: &Plan, names: &[String]) -> Answer<Choice> {
+    let NamedSeats { seats, unknown } = named_seats(plan, names)?;
+    Ok(Choice::Seats { seats, unknown })
+}
+
+/// The seats in `seat_ids`: at least one, each named once.
+pub(super) fn named_seats(plan: &Plan, names: &[String]) -> Answer<NamedSeats> {
     if names.is_empty() {
         return Err(Problem::invalid_field("seat_ids", "at least one seat"));
     }
@@ -347,7 +353,7 @@ fn named(plan: &Plan, names: &[String]) -> Answer<Choice> {
     if sorted.len() != seats.len() {
         return Err(Problem::invalid_field("seat_ids", "a seat is named twice"));
     }
-    Ok(Choice::Seats { seats, unknown })
+    Ok(NamedSeats { seats, unknown })
 }
 
 fn best_choice(plan: &Plan, best: &BestAvailable) -> Answer<Choice> {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Answer, Code, Problem};
-use super::extract::{BodyDeadline, BodyHash, Hashed, IdempotencyKey, Json, NoBody};
+use super::extract::{BodyDeadline, BodyHash, Hashed, HashedIfAny, IdempotencyKey, Json, NoBody};
 use super::problems::account_refusal;
 use crate::actors::purchase::ask_for_key;
 use crate::app::App;
@@ -90,6 +90,41 @@ where
     }
 }
 
+/// A body whose fields are all optional, or none, that came with, or without, an
+/// idempotency key.
+#[derive(Debug)]
+pub struct KeyedIfAny<T>(Keyed<T>);
+
+impl<T> KeyedIfAny<T> {
+    /// Like [`Keyed::of`].
+    pub fn of(self, user: UserId) -> (T, Option<String>, Request) {
+        self.0.of(user)
+    }
+}
+
+impl<T, S> FromRequest<S> for KeyedIfAny<T>
+where
+    T: DeserializeOwned + Default,
+    S: BodyDeadline + Send + Sync,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Answer<Self> {
+        let route = (request.method().clone(), request.uri().path().to_owned());
+        let (mut parts, body) = request.into_parts();
+        let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, state).await?;
+        let request = axum::extract::Request::from_parts(parts, body);
+        let HashedIfAny { value, hash } = HashedIfAny::from_request(request, state).await?;
+        let value = value.unwrap_or_default();
+        Ok(Self(Keyed {
+            value,
+            key,
+            route,
+            body: hash,
+        }))
+    }
+}
+
 /// No body, that came with, or without, an idempotency key.
 #[derive(Debug)]
 pub struct KeyedNoBody {
@@ -146,6 +181,12 @@ impl Stored {
             body,
             replayed: false,
         }
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn body(&self) -> &str {
+        &self.body
     }
 
     /// Marks it as a repetition.

@@ -4,6 +4,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod auth;
+pub mod cancels;
 pub mod catalogue;
 pub mod code;
 pub mod cors;

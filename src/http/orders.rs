@@ -25,8 +25,9 @@ use crate::domain::ids::{
     HoldId, OrderId, PaymentId, PerformanceId, TicketId, TimetableId, UserId,
 };
 use crate::domain::money::{Currency, Money};
-use crate::domain::order::{Method as PaymentMethod, Order, PricedSeats};
+use crate::domain::order::{CancelNo, Method as PaymentMethod, Order, OrderStatus, PricedSeats};
 use crate::domain::plan::Plan;
+use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::persistence::store::orders::{OrderFilter, OrderRow};
 use crate::trace;
@@ -74,7 +75,7 @@ pub struct OrderAnswer {
     #[schema(value_type = String, example = "KRW")]
     currency: Currency,
     payment: PaymentAnswer,
-    /// Empty until they are issued.
+    /// Empty until they are issued; void ones stay.
     tickets: Vec<TicketId>,
     created_at: Timestamp,
 }
@@ -94,41 +95,65 @@ pub struct OrderSeat {
 pub struct PaymentAnswer {
     payment_id: PaymentId,
     method: &'static str,
+    /// `captured`, or `refunded` when nothing of the order is left.
     #[schema(example = "captured")]
     status: &'static str,
 }
 
-fn order_seats(plan: &Plan, seats: &PricedSeats) -> Vec<OrderSeat> {
+fn order_seats(
+    plan: &Plan,
+    seats: &PricedSeats,
+    is_cancelled: impl Fn(SeatIndex) -> bool,
+) -> Vec<OrderSeat> {
     let seat = |priced: &crate::domain::order::PricedSeat| OrderSeat {
         seat_id: plan.layout.name_of(priced.seat).to_string(),
         grade: plan.grade_name(priced.seat).to_owned(),
         price: priced.price,
-        status: "sold",
+        status: if is_cancelled(priced.seat) {
+            "cancelled"
+        } else {
+            "sold"
+        },
     };
     seats.iter().map(seat).collect()
 }
 
+/// How a payment stands whose order has this status.
+fn payment_status(order: &str) -> &'static str {
+    if order == OrderStatus::Cancelled.as_str() {
+        "refunded"
+    } else {
+        "captured"
+    }
+}
+
 impl OrderAnswer {
     /// The answer to the request that made the order: the same at every
-    /// repetition, so that tickets issued since are not in it.
+    /// repetition, so that neither tickets issued since nor cancels are in it.
     fn made(plan: &Plan, order: &Order) -> Self {
+        Self::after(plan, order, CancelNo(0), Vec::new())
+    }
+
+    /// The order as it was after its cancel `no`, with the tickets that are issued.
+    pub(super) fn after(plan: &Plan, order: &Order, no: CancelNo, tickets: Vec<TicketId>) -> Self {
+        let status = order.status_after(no);
         Self {
             order_id: order.id,
-            status: order.status.as_str().to_owned(),
+            status: status.as_str().to_owned(),
             performance_id: Some(plan.performance_id),
             timetable_id: plan.timetable_id,
-            seats: order_seats(plan, &order.seats),
+            seats: order_seats(plan, &order.seats, |seat| order.is_cancelled_by(seat, no)),
             subtotal: order.subtotal(),
             discount: order.discount,
             amount: order.amount(),
-            refunded: Money::ZERO,
+            refunded: order.refunded_after(no),
             currency: plan.currency,
             payment: PaymentAnswer {
                 payment_id: order.payment,
                 method: order.method.as_str(),
-                status: "captured",
+                status: payment_status(status.as_str()),
             },
-            tickets: Vec::new(),
+            tickets,
             created_at: order.created_at,
         }
     }
@@ -138,10 +163,9 @@ impl OrderAnswer {
         let subtotal = crate::domain::order::total(&row.seats);
         Self {
             order_id: row.id,
-            status: row.status,
             performance_id: Some(plan.performance_id),
             timetable_id: row.timetable,
-            seats: order_seats(plan, &row.seats),
+            seats: order_seats(plan, &row.seats, |seat| row.cancelled.contains(&seat)),
             subtotal,
             discount: row.discount,
             amount: subtotal.minus(row.discount),
@@ -150,8 +174,9 @@ impl OrderAnswer {
             payment: PaymentAnswer {
                 payment_id: row.payment,
                 method: row.method.as_str(),
-                status: "captured",
+                status: payment_status(&row.status),
             },
+            status: row.status,
             tickets: row.tickets,
             created_at: row.created_at,
         }

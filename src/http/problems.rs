@@ -91,7 +91,23 @@ pub fn timetable_refusal(plan: &Plan, refusal: timetable::Refusal) -> Problem {
             Problem::new(Code::HoldAlreadyOrdered).with("order_id", json!(order))
         }
         R::OrderNotOpen => Problem::store_unavailable(),
+        R::OrderNotFound => Code::OrderNotFound.into(),
+        R::NotCancellable(why) => not_cancellable(plan, &why),
         R::TooManyOpenOrders => Problem::overloaded().retry_after(UNFINISHED_RETRY_SECONDS),
+    }
+}
+
+fn not_cancellable(plan: &Plan, why: &timetable::NotCancellable) -> Problem {
+    use timetable::NotCancellable as N;
+    let problem = Problem::new(Code::NotCancellable);
+    match why {
+        N::TooLate { until } => problem
+            .detail("It is too late: it could be cancelled until `until`.")
+            .with("until", json!(until)),
+        N::NotConfirmed => problem.detail("The order is not confirmed."),
+        N::Cancelled { seats } => problem
+            .detail("The seats in `seat_ids` were cancelled before.")
+            .with("seat_ids", seat_ids(plan, seats)),
     }
 }
 

@@ -11,8 +11,8 @@ use utoipa_axum::router::OpenApiRouter;
 use super::edge::EdgeLayer;
 use super::extract::BodyDeadline;
 use super::{
-    accounts, admin, catalogue, coupons, holds, live, ops, orders, pages, queue, seats, tickets,
-    wallet,
+    accounts, admin, cancels, catalogue, coupons, holds, live, ops, orders, pages, queue, seats,
+    tickets, wallet,
 };
 use crate::app::App;
 
@@ -50,6 +50,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(holds::routes())
         .merge(orders::routes())
         .merge(coupons::routes())
+        .merge(cancels::routes())
         .merge(wallet::routes())
         .merge(tickets::routes())
 }

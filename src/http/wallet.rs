@@ -132,9 +132,9 @@ pub struct Entry {
     amount: Money,
     #[schema(value_type = String, example = "KRW")]
     currency: Currency,
-    /// Why: `charge` or `order`.
+    /// Why: `charge`, `order` or `refund`.
     cause: String,
-    /// Which charge or order.
+    /// Which charge, or which order.
     cause_id: Uuid,
     /// Where it came from.
     debit: String,

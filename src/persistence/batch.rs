@@ -12,12 +12,14 @@ use foldhash::fast::RandomState;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::account::{KeyHash, Prepare, PrepareState};
+use crate::domain::account::{KeyHash, Prepare, PrepareState, Refund};
 use crate::domain::coupon::{self, Claim};
 use crate::domain::decision::Machine;
-use crate::domain::ids::{EntityId, EntityKind, HoldId, OrderId, QueueTicketId, Seq, Stamp};
+use crate::domain::ids::{
+    EntityId, EntityKind, HoldId, OrderId, QueueTicketId, Seq, Stamp, UserId,
+};
 use crate::domain::money::Money;
-use crate::domain::order::Order;
+use crate::domain::order::{Cancel, CancelNo, Order};
 use crate::domain::queue::End;
 use crate::domain::queue::line::TicketNumber;
 use crate::domain::queue::restore::{PlaceRow, PlaceState, QueueRow};
@@ -87,6 +89,25 @@ pub struct TimetableChanges {
     pub disowned: Vec<OrderId>,
     /// Seats that went off sale (true) or came back.
     pub blocks: Map<SeatIndex, bool>,
+    /// Cancels: what the store has of these seats, and of their tickets, is over.
+    pub cancels: Vec<CancelRow>,
+    /// Orders as they are since then.
+    pub cancelled: Map<OrderId, Arc<Order>>,
+    /// Refunds that came in, and when that was noted.
+    pub refunded: Vec<(OrderId, CancelNo, Timestamp)>,
+}
+
+/// A cancel.
+#[derive(Clone, Debug)]
+pub struct CancelRow {
+    /// Of which order.
+    pub order: OrderId,
+    /// Whose.
+    pub user: UserId,
+    /// What was cancelled.
+    pub cancel: Cancel,
+    /// When its refund came in, if that needs no looking after.
+    pub refunded_at: Option<Timestamp>,
 }
 
 /// The last state of a hold.
@@ -139,6 +160,19 @@ pub struct AccountChanges {
     pub prepares: Map<OrderId, (Prepare, PrepareState)>,
     /// The last state of each key.
     pub keys: Map<KeyHash, KeyRow>,
+    /// Never coalesced.
+    pub credits: Vec<CreditRow>,
+}
+
+/// A refund that came in.
+#[derive(Clone, Copy, Debug)]
+pub struct CreditRow {
+    /// Within the contribution's entity.
+    pub seq: Seq,
+    /// Which one.
+    pub refund: Refund,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A movement of money: both sides in one row.
@@ -154,7 +188,7 @@ pub struct TransferRow {
     pub credit: String,
     /// How much, more than zero.
     pub amount: Money,
-    /// Why: `charge`, `order`.
+    /// Why: `charge`, `order`, `refund`.
     pub cause: &'static str,
     /// Which one.
     pub cause_id: Uuid,
@@ -400,13 +434,16 @@ impl Contribution {
         let changes = match &self.changes {
             Changes::Timetable(t) => {
                 let seats: usize = t.orders.iter().map(|order| 1 + order.seats.len()).sum();
-                t.holds.len() + seats + t.disowned.len() + t.blocks.len()
+                let cancelled = t.cancels.iter().map(|row| 1 + 2 * row.cancel.seats.len());
+                let cancelled = cancelled.sum::<usize>() + t.cancelled.len() + t.refunded.len();
+                t.holds.len() + seats + t.disowned.len() + t.blocks.len() + cancelled
             }
             Changes::Account(a) => {
                 usize::from(a.balance.is_some())
                     + a.transfers.len()
                     + a.prepares.len()
                     + a.keys.len()
+                    + a.credits.len()
             }
             Changes::Queue(q) => usize::from(q.queue.is_some()) + q.places.len(),
             Changes::Coupon(c) => usize::from(c.coupon.is_some()) + c.claims.len() + c.uses.len(),

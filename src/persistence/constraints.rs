@@ -24,8 +24,14 @@ pub const CLAIMS_ARE_WITHIN_THE_STOCK: &str = "claims_are_within_the_stock";
 /// claim.
 pub const A_CLAIM_IS_USED_ONCE: &str = "a_claim_is_used_once";
 
+/// Of the second barrier behind the timetable's cancels.
+pub const A_CANCEL_IS_NUMBERED_ONCE: &str = "a_cancel_is_numbered_once";
+
+/// Of the second barrier behind an account's refunds.
+pub const A_REFUND_IS_CREDITED_ONCE: &str = "a_refund_is_credited_once";
+
 /// SQLite names the columns of a unique constraint, not the constraint.
-const BY_COLUMNS: [(&str, &str); 5] = [
+const BY_COLUMNS: [(&str, &str); 7] = [
     ("user.email", EMAIL_IS_UNIQUE),
     (
         "sold_seat.timetable_id, sold_seat.seat",
@@ -42,6 +48,14 @@ const BY_COLUMNS: [(&str, &str); 5] = [
     (
         "coupon_use.coupon_id, coupon_use.user_id",
         A_CLAIM_IS_USED_ONCE,
+    ),
+    (
+        "cancellation.order_id, cancellation.no",
+        A_CANCEL_IS_NUMBERED_ONCE,
+    ),
+    (
+        "credit.user_id, credit.order_id, credit.no",
+        A_REFUND_IS_CREDITED_ONCE,
     ),
 ];
 

@@ -2,17 +2,25 @@
 
 mod coupon;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::batch::{Contribution, KeyAnswer, KeyRow, OutboxRow, Persisted, PlaceEnd, TransferRow};
+use super::batch::{
+    CancelRow, Contribution, CreditRow, KeyAnswer, KeyRow, OutboxRow, Persisted, PlaceEnd,
+    TransferRow,
+};
 use crate::domain::account::{self, Account, Charge, KeyClaim, PrepareState};
 use crate::domain::ids::{EntityKind, HoldId, OrderId, PerformanceId, TimetableId, UserId};
 use crate::domain::money::{Currency, Money};
-use crate::domain::order::Order;
+use crate::domain::order::{Cancel, CancelNo, Order, PricedSeat};
+use crate::domain::plan::Plan;
 use crate::domain::queue::{self, Queue};
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::{self, Hold, Timetable};
+#[cfg(feature = "sabotage")]
+use crate::sabotage::{self, Switch};
 
 /// Where a timetable publishes: orders, and holds of visitors of a waiting room.
 pub const ORDERS_TOPIC: &str = "onsale.orders";
@@ -22,6 +30,9 @@ pub const COUPONS_TOPIC: &str = "onsale.coupons";
 
 /// The seats of an order are sold.
 pub const ORDER_CONFIRMED: &str = "order.confirmed";
+
+/// Seats of an order were given back: they are free again, their tickets void.
+pub const ORDER_CANCELLED: &str = "order.cancelled";
 
 /// A visitor of a waiting room holds seats. Other holds are not published: there
 /// are many, and nobody waits to hear of them.
@@ -65,6 +76,24 @@ impl Persisted for Timetable {
             E::SeatsUnblocked { seats } => {
                 rows.blocks.extend(seats.iter().map(|seat| (*seat, false)));
             }
+            E::SeatsCancelled { order, cancel, .. } => {
+                let Some(order) = self.order(*order) else {
+                    return;
+                };
+                let is_owed = order.owes(cancel);
+                #[cfg(feature = "sabotage")]
+                let is_owed = is_owed && !sabotage::is_on(Switch::RefundNotDue);
+                rows.cancels.push(CancelRow {
+                    order: order.id,
+                    user: order.user,
+                    cancel: cancel.clone(),
+                    refunded_at: (!is_owed).then_some(cancel.at),
+                });
+                rows.cancelled.insert(order.id, Arc::clone(order));
+                let payload = OrderCancelled::new(self, order, cancel);
+                into.outbox.push(published(ORDER_CANCELLED, at, &payload));
+            }
+            E::RefundPaid { order, no } => rows.refunded.push((*order, *no, at)),
             E::SeatsCooled { .. } | E::OrderOpened { .. } | E::OrderAborted { .. } => {}
         }
     }
@@ -129,18 +158,56 @@ struct SoldSeat<'a> {
     price: Money,
 }
 
+impl<'a> SoldSeat<'a> {
+    fn new(plan: &'a Plan, priced: &PricedSeat) -> Self {
+        Self {
+            seat: priced.seat.0,
+            seat_id: plan.layout.name_of(priced.seat).to_string(),
+            grade: plan.grade_name(priced.seat),
+            price: priced.price,
+        }
+    }
+}
+
+/// The payload of `order.cancelled`, version 1; described in `docs/events.md`.
+#[derive(Debug, Serialize)]
+struct OrderCancelled<'a> {
+    order_id: OrderId,
+    user_id: UserId,
+    performance_id: PerformanceId,
+    timetable_id: TimetableId,
+    cancel_no: CancelNo,
+    seats: Vec<SoldSeat<'a>>,
+    refund: Money,
+    currency: Currency,
+    status: &'static str,
+    cancelled_at: Timestamp,
+}
+
+impl<'a> OrderCancelled<'a> {
+    fn new(timetable: &'a Timetable, order: &Order, cancel: &Cancel) -> Self {
+        let plan = timetable.plan();
+        let gone = |priced: &&PricedSeat| cancel.seats.contains(&priced.seat);
+        let seats = order.seats.iter().filter(gone);
+        Self {
+            order_id: order.id,
+            user_id: order.user,
+            performance_id: plan.performance_id,
+            timetable_id: plan.timetable_id,
+            cancel_no: cancel.no,
+            seats: seats.map(|priced| SoldSeat::new(plan, priced)).collect(),
+            refund: cancel.refund,
+            currency: plan.currency,
+            status: order.status_after(cancel.no).as_str(),
+            cancelled_at: cancel.at,
+        }
+    }
+}
+
 impl<'a> OrderConfirmed<'a> {
     fn new(timetable: &'a Timetable, order: &Order) -> Self {
         let plan = timetable.plan();
-        let seats = order.seats.iter().map(|priced| SoldSeat {
-            seat: priced.seat.0,
-            seat_id: plan.layout.name_of(priced.seat).to_string(),
-            grade: plan
-                .grade_index(priced.seat)
-                .and_then(|index| plan.grade(index))
-                .map_or("", |grade| &grade.name),
-            price: priced.price,
-        });
+        let seats = order.seats.iter().map(|priced| SoldSeat::new(plan, priced));
         Self {
             order_id: order.id,
             user_id: order.user,
@@ -222,6 +289,20 @@ impl Persisted for Account {
             E::Voided { prepare, .. } => {
                 rows.prepares
                     .insert(prepare.order, (*prepare, PrepareState::Void));
+            }
+            E::Credited { refund, at } => {
+                rows.balance = Some(balance);
+                rows.transfers.push(TransferRow {
+                    seq,
+                    at: *at,
+                    debit: format!("sales:{}", refund.timetable),
+                    credit: wallet(user),
+                    amount: refund.amount,
+                    cause: "refund",
+                    cause_id: refund.order.0,
+                });
+                let (refund, at) = (*refund, *at);
+                rows.credits.push(CreditRow { seq, refund, at });
             }
             E::KeyReserved { .. } | E::KeyFreed { .. } => {}
         }

@@ -14,7 +14,7 @@ use super::store::entities::Loaded;
 use crate::domain::account::{Account, KeyHash, KeyState, Keys, Prepare, PrepareState};
 use crate::domain::ids::{EntityKind, OrderId, Stamp, TimetableId};
 use crate::domain::money::Money;
-use crate::domain::order::{Method, PricedSeat, PricedSeats};
+use crate::domain::order::{CancelNo, Method, PricedSeat, PricedSeats};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 
@@ -48,6 +48,11 @@ pub(super) fn seats(text: &str) -> Result<PricedSeats, StoreError> {
         .collect())
 }
 
+/// Stored seats without prices: `[seat, …]`.
+pub(super) fn plain_seats(text: &str) -> Result<Vec<SeatIndex>, StoreError> {
+    serde_json::from_str(text).map_err(|e| StoreError::Unreadable(e.to_string()))
+}
+
 /// At or below every UUIDv7 that was made at `at` or later (RFC 9562 §5.7: the
 /// first 48 bits are the milliseconds).
 pub(super) fn first_id_at(at: Timestamp) -> Uuid {
@@ -62,6 +67,7 @@ pub(super) struct AccountRows {
     balance: Money,
     prepared: Vec<Prepare>,
     settled: Vec<(OrderId, PrepareState)>,
+    credited: Vec<(OrderId, CancelNo)>,
     keys: Keys,
 }
 
@@ -92,7 +98,13 @@ impl AccountRows {
 
     pub(super) fn into_loaded(self) -> Loaded<Account> {
         Loaded {
-            state: Account::restore(self.balance, self.prepared, self.settled, self.keys),
+            state: Account::restore(
+                self.balance,
+                self.prepared,
+                self.settled,
+                self.credited,
+                self.keys,
+            ),
             stamp: self.stamp,
             last_event_seq: 0,
         }

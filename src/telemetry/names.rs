@@ -156,6 +156,8 @@ metrics! {
     Always Counter HOLDS_TOTAL = "onsale_holds_total" [outcome];
     /// Attempts to order: ok, or the code of the problem.
     Always Counter ORDERS_TOTAL = "onsale_orders_total" [outcome];
+    /// Attempts to cancel: ok, or the code of the problem.
+    Always Counter CANCELS_TOTAL = "onsale_cancels_total" [outcome];
     /// Seats of all loaded timetables.
     Always Gauge SEATS = "onsale_seats" [status];
     /// People who wait: the first 64 queues by their performances' ids, the others together.

@@ -28,6 +28,12 @@ impl Outcomes {
         Self::new(ORDERS_TOTAL)
     }
 
+    /// Those of cancels.
+    #[must_use]
+    pub fn of_cancels() -> Self {
+        Self::new(CANCELS_TOTAL)
+    }
+
     fn new(name: &'static str) -> Self {
         recorder();
         Self {

@@ -52,11 +52,12 @@ use onsale::domain::ids::{
 };
 use onsale::domain::layout::{Layout, SectionShape, SectionSpec};
 use onsale::domain::money::{Currency, Money};
+use onsale::domain::order::{CancelNo, CancelRequest};
 use onsale::domain::plan::{Grade, GradeIndex, Limits, Plan};
 use onsale::domain::queue::Queue;
 use onsale::domain::seat::SeatIndex;
 use onsale::domain::time::{Millis, Timestamp};
-use onsale::domain::timetable::{self, Choice, Timetable};
+use onsale::domain::timetable::{self, CancelledBy, Choice, NamedSeats, Timetable};
 use onsale::persistence::Store;
 use onsale::persistence::batch::{Contribution, Persisted};
 use onsale::persistence::store::commit::Verdict;
@@ -200,6 +201,7 @@ fn plan() -> Plan {
         currency: Currency::KRW,
         opens_at: Timestamp(0),
         closes_at: Timestamp(i64::MAX),
+        starts_at: Timestamp(i64::MAX),
         limits: Limits {
             max_seats_per_user: 100,
             ..Limits::default()
@@ -339,9 +341,75 @@ impl World {
             )
             .unwrap();
         world.commit().await;
+        world.cancel_some().await;
         world.queue_up().await;
         world.give_away().await;
         world
+    }
+
+    /// Ann buys four seats, cancels one, and then two more; bob gets one of them,
+    /// and cancels it before there is a ticket.
+    async fn cancel_some(&mut self) {
+        let hold = self.hold_at(NOW, true, &[11, 12, 13]);
+        self.commit().await;
+        let bought = self.buy(true, hold, "order-3").await;
+        self.publish().await;
+        self.cancel(true, bought.id, &[12], 1).await;
+        self.cancel(true, bought.id, &[11], 2).await;
+        let hold = self.hold_at(NOW, false, &[12]);
+        let resold = self.buy(false, hold, "order-4").await;
+        self.cancel(false, resold.id, &[12], 3).await;
+        self.publish().await;
+    }
+
+    /// The saga of a cancel, up to its refund being in the wallet.
+    async fn cancel(&mut self, is_ann: bool, order: OrderId, places: &[u32], request: u64) {
+        let no = self.cancel_only(is_ann, order, places, request).await;
+        let amount = Money(PRICE * i64::try_from(places.len()).unwrap());
+        self.credit(is_ann, order, no, amount);
+        self.commit().await;
+        self.show
+            .run(NOW, timetable::Command::RefundPaid { order, no })
+            .unwrap();
+        self.commit().await;
+    }
+
+    async fn cancel_only(
+        &mut self,
+        is_ann: bool,
+        order: OrderId,
+        places: &[u32],
+        request: u64,
+    ) -> CancelNo {
+        let user = UserId(self.buyer(is_ann).entity.id);
+        let seats = NamedSeats {
+            seats: places.iter().copied().map(SeatIndex).collect(),
+            unknown: vec![],
+        };
+        let cancel = timetable::Command::Cancel {
+            order,
+            by: CancelledBy::Buyer(user),
+            seats: Some(seats),
+            request: CancelRequest(request),
+        };
+        let timetable::Reply::Cancelled { no, .. } = self.show.run(NOW, cancel).unwrap() else {
+            panic!("not cancelled")
+        };
+        self.commit().await;
+        no
+    }
+
+    fn credit(&mut self, is_ann: bool, order: OrderId, no: CancelNo, amount: Money) {
+        let refund = account::Refund {
+            order,
+            no,
+            timetable: TimetableId(self.show.entity.id),
+            amount,
+        };
+        let answer = None;
+        self.buyer(is_ann)
+            .run(NOW, account::Command::Credit { refund, answer })
+            .unwrap();
     }
 
     fn buyer(&mut self, is_ann: bool) -> &mut Live<Account> {
@@ -435,8 +503,11 @@ impl World {
         for event in &events {
             let payload: serde_json::Value = serde_json::from_str(&event.payload).unwrap();
             let id = |name: &str| payload[name].as_str().unwrap().parse::<Uuid>().unwrap();
-            // Those of coupons have none.
-            let seats = payload["seats"].as_array().map_or(&[][..], Vec::as_slice);
+            if event.kind != "order.confirmed" {
+                wanted.push((event.clone(), Asked::Tickets(vec![])));
+                continue;
+            }
+            let seats = payload["seats"].as_array().unwrap();
             let ticket = |seat: &serde_json::Value| NewTicket {
                 id: Uuid::now_v7(),
                 order: id("order_id"),

@@ -57,6 +57,64 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "UPDATE venue SET sections = replace(sections, '4', '3')",
         "I2",
     ),
+    // Cancels.
+    (
+        "INSERT INTO sold_seat SELECT timetable_id, 11, order_id, user_id, price FROM sold_seat \
+      WHERE seat = 13",
+        "I1",
+    ),
+    ("UPDATE ticket SET status = 'valid' WHERE seat = 11", "I1"),
+    ("UPDATE ticket SET status = 'void' WHERE seat = 13", "I1 I9"),
+    ("DELETE FROM cancellation WHERE seats = '[11]'", "I7 I9"),
+    (
+        "UPDATE cancellation SET refund = refund + 1 WHERE seats = '[11]'",
+        "I7 I9",
+    ),
+    ("UPDATE cancellation SET request = request + 1", "I7"),
+    (
+        "UPDATE cancellation SET refunded_at = NULL WHERE seats = '[11]'",
+        "I7",
+    ),
+    (
+        "UPDATE orders SET refunded = refunded - 1 WHERE refunded > 0",
+        "I3",
+    ),
+    (
+        "UPDATE orders SET cancelled = '[12]' WHERE cancelled = '[12,11]'",
+        "I1 I3 I9",
+    ),
+    (
+        "UPDATE orders SET status = 'confirmed' WHERE status = 'cancelled'",
+        "I3",
+    ),
+    (
+        "UPDATE orders SET status = 'cancelled' WHERE cancelled = '[12,11]'",
+        "I3",
+    ),
+    ("DELETE FROM credit", "I7"),
+    ("UPDATE credit SET amount = amount - 1", "I7"),
+    (
+        "INSERT INTO credit SELECT user_id, order_id, 9, seq, amount, at FROM credit LIMIT 1",
+        "I7",
+    ),
+    ("DELETE FROM transfer WHERE cause = 'refund'", "I7"),
+    (
+        "UPDATE transfer SET cause = 'refund' WHERE cause = 'charge'",
+        "I7",
+    ),
+    (
+        "UPDATE transfer SET debit = 'sales:nobody' WHERE cause = 'refund'",
+        "I7",
+    ),
+    (
+        "UPDATE outbox SET payload = replace(payload, '\"refund\":1000', '\"refund\":1001') \
+      WHERE type = 'order.cancelled'",
+        "I9",
+    ),
+    (
+        "UPDATE outbox SET type = 'order.other' WHERE type = 'order.cancelled'",
+        "I9",
+    ),
     // Holds and orders.
     ("UPDATE hold SET expires_at = expires_at + 1", "I3"),
     ("UPDATE hold SET seats = '[[0,1000]]'", "I2 I3"),
@@ -104,10 +162,10 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "I7 I9",
     ),
     (
-        "UPDATE wallet SET balance = balance + 1 WHERE balance = 48000",
+        "UPDATE wallet SET balance = balance + 1 WHERE balance = 47000",
         "I7",
     ),
-    ("DELETE FROM wallet WHERE balance = 48000", "I7"),
+    ("DELETE FROM wallet WHERE balance = 47000", "I7"),
     (
         "DELETE FROM transfer WHERE cause = 'order' AND amount = 1000",
         "I7",
@@ -183,7 +241,7 @@ const TAMPERINGS: &[(&str, &str)] = &[
         "I9",
     ),
     (
-        "UPDATE outbox SET event_seq = 3 WHERE event_seq = 2 AND topic = 'onsale.orders'",
+        "UPDATE outbox SET event_seq = 99 WHERE event_seq = 2 AND topic = 'onsale.orders'",
         "I9",
     ),
     ("DELETE FROM outbox WHERE event_seq = 2", "I9"),
@@ -317,6 +375,7 @@ fn confirmed(world: &World, hold: HoldId, seat: u32) -> timetable::Event {
         .collect(),
         discount: Money::ZERO,
         created_at: NOW,
+        cancels: vec![],
     };
     timetable::Event::OrderConfirmed {
         order: Arc::new(order),

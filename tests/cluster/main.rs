@@ -12,6 +12,7 @@
     reason = "a test may panic, that is how it fails; it measures real time, and tells it"
 )]
 
+mod cancels;
 mod changes;
 #[path = "../common/mod.rs"]
 mod common;

@@ -51,6 +51,7 @@ impl Customer {
                     let tickets = self.client.get("/tickets").timeout(CALL_TIMEOUT);
                     let _ = tickets.try_send().await;
                 }
+                6 => self.cancel().await,
                 _ => self.buy().await,
             }
         }
@@ -89,6 +90,25 @@ impl Customer {
         Some(held)
     }
 
+    /// All, or one seat, of an order that is perhaps cancelled already.
+    async fn cancel(&mut self) {
+        let request = {
+            let shared = self.shared.lock().await;
+            let orders = shared.history.orders_of(self.user);
+            if orders.is_empty() {
+                return;
+            }
+            let (order_id, seats) = *self.random.pick(&orders);
+            let seats: Vec<&String> = seats.iter().collect();
+            let one = BTreeSet::from([(*self.random.pick(&seats)).clone()]);
+            Request::Cancel {
+                order_id: order_id.to_owned(),
+                seats: (self.random.below(2) == 0).then_some(one),
+            }
+        };
+        send_recorded(&self.client, &self.shared, self.user, request).await;
+    }
+
     async fn buy(&mut self) {
         let Some(held) = self.hold(false).await else {
             return;
@@ -100,6 +120,14 @@ impl Customer {
         };
         send_recorded(&self.client, &self.shared, self.user, request).await;
     }
+}
+
+/// The seats in an answer that were given back.
+pub(crate) fn cancelled_seats_of(value: &Value) -> BTreeSet<String> {
+    let seats = value["seats"].as_array().unwrap().iter();
+    let gone = seats.filter(|seat| seat["status"] == "cancelled");
+    gone.map(|seat| seat["seat_id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 impl Client {
@@ -148,6 +176,14 @@ async fn try_send(client: &Client, key: &str, request: &Request) -> Result<Answe
             }
             client.order_body(&body)
         }
+        Request::Cancel { order_id, seats } => {
+            let path = format!("/orders/{order_id}/cancel");
+            let body = match seats {
+                Some(seats) => json!({ "seat_ids": seats }),
+                None => json!({}),
+            };
+            client.post(&path, &body)
+        }
     };
     call.key(key).timeout(CALL_TIMEOUT).try_send().await
 }
@@ -161,8 +197,16 @@ pub(crate) async fn send(client: &Client, key: &str, request: &Request) -> Answe
 /// What an answer says for good about its key.
 pub(crate) fn outcome_of(request: &Request, answer: &Answer) -> Outcome {
     match answer.status {
+        200 => {
+            let order = answer.json();
+            Outcome::Cancelled {
+                cancelled: cancelled_seats_of(&order),
+                refunded: order["refunded"].as_i64().unwrap(),
+            }
+        }
         201 => match request {
             Request::Charge { .. } => Outcome::Charged,
+            Request::Cancel { .. } => panic!("{}: {}", answer.what, answer.text()),
             Request::Order { .. } => {
                 let order = answer.json();
                 Outcome::Ordered {

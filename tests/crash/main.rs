@@ -12,12 +12,16 @@
     reason = "a test may panic, that is how it fails; and it measures real time"
 )]
 
+#[cfg(feature = "sabotage")]
+mod cancels;
 #[path = "../common/mod.rs"]
 mod common;
 mod customer;
 #[path = "../history/mod.rs"]
 mod history;
 mod limit;
+#[cfg(feature = "sabotage")]
+mod matrix;
 #[cfg(feature = "sabotage")]
 mod on_purpose;
 #[cfg(feature = "sabotage")]

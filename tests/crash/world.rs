@@ -15,10 +15,12 @@ use crate::common::eventually;
 use crate::common::process::{ServerProcess, Settings, sign_up};
 use crate::common::random::Random;
 use crate::common::scene::{Scene, Show};
-use crate::customer::{Customer, Shared, outcome_of, seats_of, send, send_recorded};
+use crate::customer::{
+    Customer, Shared, cancelled_seats_of, outcome_of, seats_of, send, send_recorded,
+};
 use crate::history::{
-    Finding, Observation, Outcome, Record, Request, SeenOrder, User, may_be_lost, missing_tickets,
-    over_limit,
+    Finding, Observation, Outcome, Record, Request, SeenOrder, User, may_be_lost, over_limit,
+    wrong_tickets,
 };
 
 /// Customers, each with tasks of its own.
@@ -292,7 +294,7 @@ impl World {
     async fn wait_for_tickets(&self) -> BTreeSet<Finding> {
         let started = Instant::now();
         loop {
-            let missing = missing_tickets(&self.observe().await);
+            let missing = wrong_tickets(&self.observe().await);
             if missing.is_empty() || started.elapsed() > TICKETS_LIMIT {
                 return missing;
             }
@@ -336,7 +338,8 @@ async fn all(client: &Client, path: &str) -> Vec<Value> {
 
 async fn seen_orders(client: &Client) -> Vec<SeenOrder> {
     let mut ticketed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for ticket in all(client, "/tickets").await {
+    let tickets = all(client, "/tickets").await;
+    for ticket in tickets.iter().filter(|ticket| ticket["status"] == "valid") {
         let text = |member: &str| ticket[member].as_str().unwrap().to_owned();
         ticketed
             .entry(text("order_id"))
@@ -352,6 +355,8 @@ async fn seen_orders(client: &Client) -> Vec<SeenOrder> {
                 status: order["status"].as_str().unwrap().to_owned(),
                 amount: order["amount"].as_i64().unwrap(),
                 seats: seats_of(order),
+                cancelled: cancelled_seats_of(order),
+                refunded: order["refunded"].as_i64().unwrap(),
                 ticketed: ticketed.get(&order_id).cloned().unwrap_or_default(),
                 order_id,
             }

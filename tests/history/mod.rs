@@ -31,6 +31,11 @@ pub(crate) enum Request {
         hold_token: Option<String>,
         seats: BTreeSet<String>,
     },
+    /// To give seats of an order back; `None`: all that it has.
+    Cancel {
+        order_id: String,
+        seats: Option<BTreeSet<String>>,
+    },
 }
 
 /// What the customer was told.
@@ -40,6 +45,12 @@ pub(crate) enum Outcome {
     Charged,
     /// The order was confirmed.
     Ordered { order_id: String, amount: i64 },
+    /// Seats were given back: all those of the order that are by now, and what
+    /// was refunded for them.
+    Cancelled {
+        cancelled: BTreeSet<String>,
+        refunded: i64,
+    },
     /// A refusal that is final for its key, by its code.
     Refused { code: String },
     /// No answer, or one that says nothing about what happened.
@@ -77,9 +88,30 @@ pub(crate) struct SeenOrder {
     pub(crate) order_id: String,
     pub(crate) status: String,
     pub(crate) amount: i64,
+    /// All that were bought, for the same price each.
     pub(crate) seats: BTreeSet<String>,
-    /// The seats that have a ticket.
+    /// Those of them that were given back.
+    pub(crate) cancelled: BTreeSet<String>,
+    pub(crate) refunded: i64,
+    /// The seats that have a valid ticket.
     pub(crate) ticketed: BTreeSet<String>,
+}
+
+impl SeenOrder {
+    /// The seats that are its buyer's still.
+    fn kept(&self) -> BTreeSet<String> {
+        self.seats.difference(&self.cancelled).cloned().collect()
+    }
+
+    /// Whether status, seats and refund say the same.
+    fn agrees(&self) -> bool {
+        let (gone, all) = (self.cancelled.len(), self.seats.len());
+        let is_over = self.status == "cancelled";
+        let refund = i128::from(self.amount) * gone as i128 / all.max(1) as i128;
+        self.cancelled.is_subset(&self.seats)
+            && is_over == (gone == all)
+            && i128::from(self.refunded) == refund
+    }
 }
 
 /// What the server shows while nobody does anything.
@@ -110,8 +142,14 @@ pub(crate) enum Finding {
     UnknownOrder { user: User, order_id: String },
     /// The map and the orders count differently.
     WrongSoldCount { map: usize, orders: usize },
-    /// A confirmed order has a seat without a ticket.
-    MissingTicket { user: User, order_id: String },
+    /// An order has a seat without a valid ticket, or a valid ticket without a seat.
+    WrongTickets { user: User, order_id: String },
+    /// A cancel was acknowledged, and its seats are still sold.
+    LostCancel { user: User, order_id: String },
+    /// Seats were given back that nobody can have given back.
+    UnknownCancel { user: User, order_id: String },
+    /// Status, seats and refund of an order contradict each other.
+    HalfCancelled { user: User, order_id: String },
     /// A customer has more seats than anybody may have.
     OverLimit {
         user: User,
@@ -129,7 +167,20 @@ impl History {
         self.records.push(record);
     }
 
-    /// How many acknowledged charges and orders there are, each key once.
+    /// The acknowledged orders of a user, with their seats.
+    pub(crate) fn orders_of(&self, user: User) -> Vec<(&str, &BTreeSet<String>)> {
+        let of_user = self.records.iter().filter(|record| record.user == user);
+        of_user
+            .filter_map(|record| match (&record.request, &record.outcome) {
+                (Request::Order { seats, .. }, Outcome::Ordered { order_id, .. }) => {
+                    Some((order_id.as_str(), seats))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// How many acknowledged charges, orders and cancels there are, each key once.
     pub(crate) fn acknowledged(&self) -> usize {
         self.settled()
             .values()
@@ -165,9 +216,10 @@ impl History {
         let mut findings = self.two_outcomes();
         findings.extend(self.lost_orders(seen));
         findings.extend(self.unknown_orders(seen));
+        findings.extend(self.wrong_cancels(seen));
         findings.extend(sold_twice(seen));
         findings.extend(self.wrong_balances(seen));
-        let orders = confirmed(seen).map(|(_, order)| order.seats.len()).sum();
+        let orders = made(seen).map(|(_, order)| order.kept().len()).sum();
         if orders != seen.sold {
             findings.insert(Finding::WrongSoldCount {
                 map: seen.sold,
@@ -209,7 +261,7 @@ impl History {
                 order.order_id == *order_id
                     && order.seats == *seats
                     && order.amount == *amount
-                    && order.status == "confirmed"
+                    && was_made(order)
             });
             if !there {
                 findings.insert(Finding::LostOrder {
@@ -236,7 +288,7 @@ impl History {
             }
         }
         let mut findings = BTreeSet::new();
-        for (user, order) in confirmed(seen) {
+        for (user, order) in made(seen) {
             if acknowledged.contains(&(user, order.order_id.as_str())) {
                 continue;
             }
@@ -253,16 +305,58 @@ impl History {
         findings
     }
 
+    /// What was given back must be what the acknowledged cancels say, and any that
+    /// those with an unknown outcome asked for.
+    fn wrong_cancels(&self, seen: &Observation) -> BTreeSet<Finding> {
+        type Told<'a> = (BTreeSet<&'a String>, BTreeSet<&'a String>, bool);
+        // By order: given back for sure, perhaps, perhaps all.
+        let mut told: BTreeMap<(User, &str), Told> = BTreeMap::new();
+        for record in self.settled().into_values() {
+            let Request::Cancel { order_id, seats } = &record.request else {
+                continue;
+            };
+            let (sure, perhaps, all) = told.entry((record.user, order_id.as_str())).or_default();
+            match &record.outcome {
+                Outcome::Cancelled { cancelled, .. } => sure.extend(cancelled),
+                Outcome::Unknown => {
+                    perhaps.extend(seats.iter().flatten());
+                    *all |= seats.is_none();
+                }
+                Outcome::Refused { .. } | Outcome::Charged | Outcome::Ordered { .. } => {}
+            }
+        }
+        let mut findings = BTreeSet::new();
+        for (user, order) in made(seen) {
+            let order_id = order.order_id.clone();
+            if !order.agrees() {
+                let order_id = order_id.clone();
+                findings.insert(Finding::HalfCancelled { user, order_id });
+            }
+            let none = Told::default();
+            let (sure, perhaps, all) = told.get(&(user, order_id.as_str())).unwrap_or(&none);
+            if !sure.iter().all(|seat| order.cancelled.contains(*seat)) {
+                let order_id = order_id.clone();
+                findings.insert(Finding::LostCancel { user, order_id });
+            }
+            let is_explained =
+                |seat: &String| *all || sure.contains(seat) || perhaps.contains(seat);
+            if !order.cancelled.iter().all(is_explained) {
+                findings.insert(Finding::UnknownCancel { user, order_id });
+            }
+        }
+        findings
+    }
+
     /// A balance must be the acknowledged charges, and any of the unknown ones,
-    /// less the orders that are there.
+    /// less what the orders that are there cost in the end.
     fn wrong_balances(&self, seen: &Observation) -> BTreeSet<Finding> {
         let mut findings = BTreeSet::new();
         let settled = self.settled();
         for (&user, &balance) in &seen.balances {
             let spent: i64 = orders_of(seen, user)
                 .iter()
-                .filter(|order| order.status == "confirmed")
-                .map(|order| order.amount)
+                .filter(|order| was_made(order))
+                .map(|order| order.amount - order.refunded)
                 .sum();
             let mut charged = 0;
             let mut possible = BTreeSet::from([0]);
@@ -276,7 +370,9 @@ impl History {
                         let with: Vec<i64> = possible.iter().map(|sum| sum + amount).collect();
                         possible.extend(with);
                     }
-                    Outcome::Refused { .. } | Outcome::Ordered { .. } => {}
+                    Outcome::Refused { .. }
+                    | Outcome::Ordered { .. }
+                    | Outcome::Cancelled { .. } => {}
                 }
             }
             let expected = charged - spent;
@@ -292,11 +388,11 @@ impl History {
     }
 }
 
-/// Confirmed orders with a seat that has no ticket.
-pub(crate) fn missing_tickets(seen: &Observation) -> BTreeSet<Finding> {
-    confirmed(seen)
-        .filter(|(_, order)| order.ticketed != order.seats)
-        .map(|(user, order)| Finding::MissingTicket {
+/// Orders whose valid tickets aren't those of the seats that they still have.
+pub(crate) fn wrong_tickets(seen: &Observation) -> BTreeSet<Finding> {
+    made(seen)
+        .filter(|(_, order)| order.ticketed != order.kept())
+        .map(|(user, order)| Finding::WrongTickets {
             user,
             order_id: order.order_id.clone(),
         })
@@ -306,8 +402,8 @@ pub(crate) fn missing_tickets(seen: &Observation) -> BTreeSet<Finding> {
 /// Customers who own more than `limit` seats.
 pub(crate) fn over_limit(seen: &Observation, limit: usize) -> BTreeSet<Finding> {
     let mut owned: BTreeMap<User, usize> = BTreeMap::new();
-    for (user, order) in confirmed(seen) {
-        *owned.entry(user).or_default() += order.seats.len();
+    for (user, order) in made(seen) {
+        *owned.entry(user).or_default() += order.kept().len();
     }
     owned
         .into_iter()
@@ -324,10 +420,10 @@ pub(crate) fn may_be_lost(hold: &HeldSeats, killed_at: Instant) -> bool {
 fn sold_twice(seen: &Observation) -> BTreeSet<Finding> {
     let mut sold = BTreeSet::new();
     let mut findings = BTreeSet::new();
-    for (_, order) in confirmed(seen) {
-        for seat in &order.seats {
-            if !sold.insert(seat) {
-                findings.insert(Finding::SoldTwice { seat: seat.clone() });
+    for (_, order) in made(seen) {
+        for seat in order.kept() {
+            if !sold.insert(seat.clone()) {
+                findings.insert(Finding::SoldTwice { seat });
             }
         }
     }
@@ -338,9 +434,14 @@ fn orders_of(seen: &Observation, user: User) -> &[SeenOrder] {
     seen.orders.get(&user).map_or(&[], Vec::as_slice)
 }
 
-fn confirmed(seen: &Observation) -> impl Iterator<Item = (User, &SeenOrder)> {
+/// The orders whose seats were sold, whatever became of them since.
+fn made(seen: &Observation) -> impl Iterator<Item = (User, &SeenOrder)> {
     seen.orders
         .iter()
         .flat_map(|(&user, orders)| orders.iter().map(move |order| (user, order)))
-        .filter(|(_, order)| order.status == "confirmed")
+        .filter(|(_, order)| was_made(order))
+}
+
+fn was_made(order: &SeenOrder) -> bool {
+    matches!(order.status.as_str(), "confirmed" | "cancelled")
 }

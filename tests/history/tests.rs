@@ -47,12 +47,14 @@ fn seen_order(order_id: &str, ids: &[&str], amount: i64) -> SeenOrder {
         status: "confirmed".to_owned(),
         amount,
         seats: seats(ids),
+        cancelled: BTreeSet::new(),
+        refunded: 0,
         ticketed: seats(ids),
     }
 }
 
 fn seen(balance: i64, orders: Vec<SeenOrder>) -> Observation {
-    let sold = orders.iter().map(|order| order.seats.len()).sum();
+    let sold = orders.iter().map(|order| order.kept().len()).sum();
     Observation {
         balances: BTreeMap::from([(0, balance)]),
         orders: BTreeMap::from([(0, orders)]),
@@ -131,7 +133,7 @@ fn a_lost_order_is_found() {
         seen_order("1", &["A-2"], 30),
         seen_order("1", &["A-1"], 31),
         SeenOrder {
-            status: "cancelled".to_owned(),
+            status: "expired".to_owned(),
             ..seen_order("1", &["A-1"], 30)
         },
     ] {
@@ -251,9 +253,9 @@ fn an_order_that_nobody_made_is_found() {
 #[test]
 fn a_missing_ticket_is_found() {
     let mut order = seen_order("1", &["A-1", "A-2"], 0);
-    assert!(missing_tickets(&seen(0, vec![order.clone()])).is_empty());
+    assert!(wrong_tickets(&seen(0, vec![order.clone()])).is_empty());
     order.ticketed = seats(&["A-1"]);
-    assert_eq!(missing_tickets(&seen(0, vec![order])).len(), 1);
+    assert_eq!(wrong_tickets(&seen(0, vec![order])).len(), 1);
 }
 
 #[test]
@@ -283,4 +285,142 @@ fn only_a_fresh_hold_may_be_lost() {
     };
     assert!(may_be_lost(&hold(Duration::from_millis(5)), now));
     assert!(!may_be_lost(&hold(WRITTEN_BEHIND_LIMIT * 2), now));
+}
+
+fn cancel(key: &str, order_id: &str, ids: Option<&[&str]>, outcome: Outcome) -> Record {
+    Record {
+        user: 0,
+        key: key.to_owned(),
+        request: Request::Cancel {
+            order_id: order_id.to_owned(),
+            seats: ids.map(seats),
+        },
+        outcome,
+    }
+}
+
+fn cancelled(ids: &[&str], refunded: i64) -> Outcome {
+    Outcome::Cancelled {
+        cancelled: seats(ids),
+        refunded,
+    }
+}
+
+/// An order of for 60, of which these were given back.
+fn part_of_it(gone: &[&str], refunded: i64) -> SeenOrder {
+    let order = seen_order("1", &["A-1", "A-2"], 60);
+    let status = if gone.len() == 2 {
+        "cancelled"
+    } else {
+        "confirmed"
+    };
+    SeenOrder {
+        status: status.to_owned(),
+        cancelled: seats(gone),
+        refunded,
+        ..order
+    }
+}
+
+/// 100 came in, two seats were bought for 60, and then that.
+fn bought_and(more: &[Record]) -> History {
+    let bought = [
+        charge("c", 100, Outcome::Charged),
+        order(0, "o", &["A-1", "A-2"], ordered("1", 60)),
+    ];
+    history(&[&bought[..], more].concat())
+}
+
+#[test]
+fn a_cancel_that_was_promised_and_kept_is_accepted() {
+    let one = cancel("x", "1", Some(&["A-2"]), cancelled(&["A-2"], 30));
+    let history = bought_and(std::slice::from_ref(&one));
+    let seen_one = seen(70, vec![part_of_it(&["A-2"], 30)]);
+    assert!(history.check(&seen_one).is_empty());
+    let all = cancel("y", "1", None, cancelled(&["A-1", "A-2"], 60));
+    let history = bought_and(&[one, all]);
+    let seen_all = seen(100, vec![part_of_it(&["A-1", "A-2"], 60)]);
+    assert!(history.check(&seen_all).is_empty());
+    assert_eq!(history.acknowledged(), 4);
+    // Another may buy what was given back.
+    assert_eq!(history.orders_of(0), [("1", &seats(&["A-1", "A-2"]))]);
+}
+
+#[test]
+fn a_cancel_of_unknown_outcome_may_have_happened_or_not_but_not_half() {
+    let all = bought_and(&[cancel("x", "1", None, Outcome::Unknown)]);
+    let nothing = seen(40, vec![part_of_it(&[], 0)]);
+    let done = seen(100, vec![part_of_it(&["A-1", "A-2"], 60)]);
+    assert!(all.check(&nothing).is_empty());
+    assert!(all.check(&done).is_empty());
+    let one = bought_and(&[cancel("x", "1", Some(&["A-1"]), Outcome::Unknown)]);
+    let unknown = Finding::UnknownCancel {
+        user: 0,
+        order_id: "1".to_owned(),
+    };
+    assert!(one.check(&done).contains(&unknown));
+    // Cancelled, and the money is not back; or too much of it.
+    for balance in [40, 70, 130] {
+        let half = seen(balance, vec![part_of_it(&["A-1", "A-2"], 60)]);
+        assert_eq!(all.check(&half).len(), 1, "{balance}");
+    }
+}
+
+#[test]
+fn a_lost_a_half_and_an_unasked_cancel_are_found() {
+    let order_id = || "1".to_owned();
+    let done = cancel("x", "1", Some(&["A-2"]), cancelled(&["A-2"], 30));
+    let lost = Finding::LostCancel {
+        user: 0,
+        order_id: order_id(),
+    };
+    let history = bought_and(&[done]);
+    assert!(
+        history
+            .check(&seen(40, vec![part_of_it(&[], 0)]))
+            .contains(&lost)
+    );
+    let half = Finding::HalfCancelled {
+        user: 0,
+        order_id: order_id(),
+    };
+    for (gone, refunded) in [(&["A-2"][..], 0), (&["A-2"], 60), (&[], 30)] {
+        let seen = seen(70, vec![part_of_it(gone, refunded)]);
+        assert!(history.check(&seen).contains(&half), "{gone:?} {refunded}");
+    }
+    let unasked = Finding::UnknownCancel {
+        user: 0,
+        order_id: order_id(),
+    };
+    let nobody = bought_and(&[cancel("x", "1", None, refused("not-cancellable"))]);
+    let seen = seen(70, vec![part_of_it(&["A-2"], 30)]);
+    assert!(nobody.check(&seen).contains(&unasked));
+}
+
+#[test]
+fn a_valid_ticket_of_a_cancelled_seat_is_found() {
+    let mut order = part_of_it(&["A-2"], 30);
+    assert_eq!(wrong_tickets(&seen(0, vec![order.clone()])).len(), 1);
+    order.ticketed = seats(&["A-1"]);
+    assert!(wrong_tickets(&seen(0, vec![order])).is_empty());
+}
+
+#[test]
+fn a_seat_is_sold_again_only_once_it_was_given_back() {
+    let records = [cancel("x", "1", Some(&["A-2"]), cancelled(&["A-2"], 30))];
+    let mut history = bought_and(&records);
+    history.push(order(1, "p", &["A-2"], ordered("2", 0)));
+    let seen = |gone: &[&str], refunded| Observation {
+        balances: BTreeMap::new(),
+        orders: BTreeMap::from([
+            (0, vec![part_of_it(gone, refunded)]),
+            (1, vec![seen_order("2", &["A-2"], 0)]),
+        ]),
+        sold: 2,
+    };
+    assert!(history.check(&seen(&["A-2"], 30)).is_empty());
+    let twice = Finding::SoldTwice {
+        seat: "A-2".to_owned(),
+    };
+    assert!(history.check(&seen(&[], 0)).contains(&twice));
 }

@@ -18,6 +18,7 @@ mod accounts;
 mod actors;
 mod admin;
 mod cancelled_requests;
+mod cancels;
 mod catalogue;
 mod coupons;
 mod dead_letters;

@@ -79,3 +79,13 @@ async fn an_answer_that_leaves_before_the_point_of_its_commit_to_postgres_is_fou
     let mut world = place.world(&[]).await;
     world.assert_found_out_if_it_acknowledges_too_early().await;
 }
+
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_on_postgres_is_whole_or_nothing_whenever_the_process_dies() {
+    let place = Place::fresh().await;
+    let mut world = place.world(&[]).await;
+    world
+        .assert_a_cancel_is_whole_or_nothing_at_each_step()
+        .await;
+}

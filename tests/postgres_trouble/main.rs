@@ -27,6 +27,9 @@ mod history;
 mod kill;
 mod long_down;
 #[cfg(feature = "sabotage")]
+#[path = "../crash/matrix.rs"]
+mod matrix;
+#[cfg(feature = "sabotage")]
 #[path = "../crash/on_purpose.rs"]
 mod on_purpose;
 mod outage;

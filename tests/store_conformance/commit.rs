@@ -64,7 +64,7 @@ async fn a_timetable_comes_back_as_it_was_written(f: &Fixture) {
     blocked.sort_unstable();
     assert_eq!(blocked, [SeatIndex(21), SeatIndex(22)]);
 
-    assert_eq!(f.store.timetables_with_holds().await.unwrap(), [show]);
+    assert_eq!(f.store.timetables_to_wake().await.unwrap(), [show]);
     assert_eq!(f.store.seat_counts().await.unwrap(), [(show, 2, 2)]);
     let nobodys = TimetableId(Uuid::now_v7());
     let mut of_two = f.store.seat_counts_of(&[show, nobodys]).await.unwrap();

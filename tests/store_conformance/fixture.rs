@@ -207,6 +207,7 @@ pub(crate) fn order(timetable: TimetableId, user: UserId, indexes: &[u32]) -> Or
         seats: seats(indexes),
         discount: Money(1_000),
         created_at: NOW,
+        cancels: vec![],
     }
 }
 

@@ -42,6 +42,7 @@ macro_rules! on_every_store {
 }
 
 mod accounts;
+mod cancels;
 mod catalogue;
 mod commit;
 mod coupons;

@@ -77,6 +77,7 @@ pub(crate) struct Order {
     pub(crate) seats: Vec<OrderSeat>,
     pub(crate) amount: i64,
     pub(crate) tickets: Vec<String>,
+    pub(crate) refunded: i64,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,4 +1,5 @@
-//! One buyer: picks seats, holds them, thinks, pays, fetches the tickets.
+//! One buyer: picks seats, holds them, thinks, pays, fetches the tickets, and
+//! perhaps gives all or one of them back.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub(crate) struct Habits {
     pub(crate) best_share: f64,
     /// How long they think before they pay, at least and at most.
     pub(crate) think_ms: (u64, u64),
+    /// How many of them cancel what they bought, or one seat of it, from 0 to 1.
+    pub(crate) cancel_share: f64,
     /// How old the seat map that they look at may be.
     pub(crate) map_age: Duration,
 }
@@ -77,13 +80,12 @@ impl Sale {
     pub(crate) async fn serve(&self, number: usize, buyer: &Buyer) {
         let mut random = Random::new(number as u64);
         let outcome = match self.journey(number, buyer, &mut random).await {
-            Ok(()) => Outcome::Bought,
-            Err(outcome) => outcome,
+            Ok(outcome) | Err(outcome) => outcome,
         };
         self.tally.ended(outcome);
     }
 
-    async fn journey(&self, number: usize, buyer: &Buyer, random: &mut Random) -> Journey<()> {
+    async fn journey(&self, number: usize, buyer: &Buyer, random: &mut Random) -> Journey<Outcome> {
         let hold = self.hold(buyer, random).await?;
         let (least, most) = self.habits.think_ms;
         if most > 0 {
@@ -97,7 +99,51 @@ impl Sale {
                 return Err(outcome);
             }
         };
-        self.fetch_tickets(buyer, order).await
+        let order = self.fetch_tickets(buyer, order).await?;
+        if !random.chance(self.habits.cancel_share) {
+            return Ok(Outcome::Bought);
+        }
+        let keeps = if random.chance(0.5) {
+            0
+        } else {
+            order.seats.len() - 1
+        };
+        self.cancel(number, buyer, &order, keeps).await?;
+        Ok(Outcome::Cancelled)
+    }
+
+    /// Gives back all but the last `keeps` seats. The key makes it safe to ask again.
+    async fn cancel(
+        &self,
+        number: usize,
+        buyer: &Buyer,
+        order: &Order,
+        keeps: usize,
+    ) -> Journey<()> {
+        let path = format!("{BASE}/orders/{}/cancel", order.order_id);
+        let key = format!("{}-{number}-cancel", self.run);
+        let given = order.seats.len().saturating_sub(keeps);
+        let seats = || order.seats.iter().take(given).map(|seat| &seat.seat_id);
+        let body = serde_json::json!({ "seat_ids": seats().collect::<Vec<_>>() }).to_string();
+        let request = Request::post(&path, body.as_bytes())
+            .by(&buyer.token)
+            .keyed(&key);
+        // Another may be told to have them before this is told that they are free.
+        self.tally.gives_back(seats());
+        for _ in 0..=REPEATS_MAX {
+            let reply = self.call(Step::Cancel, &request, REPEATS_MAX).await?;
+            if reply.status == 200 {
+                let order: Order = read("POST /orders/{id}/cancel", &reply)?;
+                self.tally.cancelled(given, order.refunded);
+                return Ok(());
+            }
+            if Problem::of(&reply.body).code != "idempotency-key-in-use" {
+                return Err(broken_promise("POST /orders/{id}/cancel", &reply));
+            }
+            sleep(HELD_PAUSE).await;
+        }
+        let stuck = "POST /orders/{id}/cancel: its key stays in use";
+        Err(Outcome::Failed(stuck.to_owned()))
     }
 
     /// Holds one to four seats, however the buyer chooses them.
@@ -245,7 +291,7 @@ impl Sale {
     }
 
     /// Looks at the order until all its tickets are issued, and fetches one.
-    async fn fetch_tickets(&self, buyer: &Buyer, mut order: Order) -> Journey<()> {
+    async fn fetch_tickets(&self, buyer: &Buyer, mut order: Order) -> Journey<Order> {
         let ordered = Instant::now();
         let path = format!("{BASE}/orders/{}", order.order_id);
         let mut pause = LOOK_PAUSE;
@@ -266,13 +312,13 @@ impl Sale {
         self.tally.took(Step::Issued, ordered.elapsed());
         self.tally.issued(order.tickets.len());
         let Some(ticket) = order.tickets.first() else {
-            return Ok(());
+            return Ok(order);
         };
         let path = format!("{BASE}/tickets/{ticket}");
         let request = Request::get(&path).by(&buyer.token);
         let reply = self.call(Step::Ticket, &request, REPEATS_MAX).await?;
         if reply.status == 200 {
-            Ok(())
+            Ok(order)
         } else {
             Err(broken_promise("GET /tickets/{id}", &reply))
         }

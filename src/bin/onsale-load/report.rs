@@ -95,6 +95,12 @@ impl Report {
             "{} buyers over {} connections, {:.2} s in all; {} holds lost to somebody faster, {} answers 503 or 429",
             self.buyers, self.connections, self.seconds, summary.lost_races, summary.shed_answers
         );
+        if summary.cancels > 0 {
+            println!(
+                "{} cancels of {} seats, which were free again",
+                summary.cancels, summary.seats_back
+            );
+        }
         let seats = &self.seats_after;
         println!(
             "seats: {} of {} sold, {} held, {} available, {} blocked",

@@ -59,6 +59,10 @@ pub(crate) struct RunArgs {
     /// an eighth more of those who look for their tickets.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..=16_000))]
     connections: u16,
+    /// How many buyers cancel what they bought, or one seat of it, once they have
+    /// their tickets, from 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = parse_share)]
+    cancel_share: f64,
     /// How old the seat map may be that a buyer looks at, in milliseconds.
     #[arg(long, default_value_t = 100)]
     map_ms: u64,
@@ -109,6 +113,7 @@ pub(crate) async fn run(args: RunArgs) -> Result<bool, String> {
         habits: Habits {
             best_share: args.best_share,
             think_ms: args.think_ms,
+            cancel_share: args.cancel_share,
             map_age: Duration::from_millis(args.map_ms),
         },
         tally: Tally::default(),

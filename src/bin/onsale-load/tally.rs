@@ -16,6 +16,8 @@ pub(crate) const LATENCY_MAX_US: u64 = 120_000_000;
 pub(crate) enum Outcome {
     /// Seats and their tickets.
     Bought,
+    /// The same, and gave some or all of it back.
+    Cancelled,
     /// The server said no, by the rules.
     Refused(Refused),
     /// The server had too much to do, however often it was asked.
@@ -43,6 +45,7 @@ impl Outcome {
     fn label(&self) -> String {
         match self {
             Self::Bought => "bought".to_owned(),
+            Self::Cancelled => "bought, then cancelled".to_owned(),
             Self::Refused(Refused::Taken) => "refused: taken".to_owned(),
             Self::Refused(Refused::SoldOut) => "refused: sold out".to_owned(),
             Self::Refused(Refused::Limit) => "refused: limit".to_owned(),
@@ -76,6 +79,8 @@ pub(crate) enum Step {
     LookUp,
     /// `GET /tickets/{id}`
     Ticket,
+    /// `POST /orders/{id}/cancel`
+    Cancel,
     /// From the order's answer until its tickets were seen.
     Issued,
 }
@@ -110,6 +115,8 @@ struct Counts {
     orders: u64,
     revenue: i64,
     tickets: u64,
+    cancels: u64,
+    seats_back: u64,
     first_request: Option<Instant>,
     last_order: Option<Instant>,
 }
@@ -122,7 +129,11 @@ pub(crate) struct Summary {
     pub(crate) orders: u64,
     pub(crate) seats: u64,
     pub(crate) tickets: u64,
+    /// Less what was refunded.
     pub(crate) revenue: i64,
+    pub(crate) cancels: u64,
+    /// Those that were cancelled, and perhaps sold again.
+    pub(crate) seats_back: u64,
     /// From the first request to the last order's answer.
     pub(crate) selling_seconds: f64,
     pub(crate) orders_per_second: f64,
@@ -175,6 +186,22 @@ impl Tally {
         }
     }
 
+    /// These seats are about to be cancelled: somebody else may have them from now on.
+    pub(crate) fn gives_back<'a>(&self, seats: impl Iterator<Item = &'a String>) {
+        let mut counts = self.0.lock();
+        for seat in seats {
+            counts.sold.remove(seat);
+        }
+    }
+
+    /// So many seats were cancelled.
+    pub(crate) fn cancelled(&self, seats: usize, refunded: i64) {
+        let mut counts = self.0.lock();
+        counts.cancels += 1;
+        counts.seats_back += seats as u64;
+        counts.revenue -= refunded;
+    }
+
     pub(crate) fn issued(&self, tickets: usize) {
         self.0.lock().tickets += tickets as u64;
     }
@@ -204,6 +231,8 @@ impl Tally {
             seats: counts.sold.len() as u64,
             tickets: counts.tickets,
             revenue: counts.revenue,
+            cancels: counts.cancels,
+            seats_back: counts.seats_back,
             selling_seconds: selling,
             orders_per_second: if selling > 0.0 {
                 counts.orders as f64 / selling
@@ -254,6 +283,25 @@ mod tests {
         assert!(tally.summary().sold_twice.is_empty());
         tally.sold("two", 100, seats.iter().take(1));
         assert_eq!(tally.summary().sold_twice, ["A-1-1"]);
+    }
+
+    #[test]
+    fn a_seat_that_was_given_back_may_be_sold_again() {
+        let tally = Tally::default();
+        let seats = ["A-1-1".to_owned(), "A-1-2".to_owned()];
+        tally.sold("one", 200, seats.iter());
+        tally.gives_back(seats.iter().take(1));
+        // Before its cancel is answered.
+        tally.sold("two", 100, seats.iter().take(1));
+        tally.cancelled(1, 100);
+        let summary = tally.summary();
+        assert!(summary.sold_twice.is_empty());
+        assert_eq!(
+            (summary.seats, summary.revenue, summary.seats_back),
+            (2, 200, 1)
+        );
+        tally.sold("three", 100, seats.iter());
+        assert_eq!(tally.summary().sold_twice.len(), 2);
     }
 
     #[test]

@@ -4,18 +4,22 @@
 //! *prepared* (set aside, durably), and later *posted* (spent) or *void*
 //! (returned). All three are idempotent by order id, and a `void` of an order
 //! that was never prepared leaves a tombstone that refuses a late `prepare`.
+//! What a cancel refunds is *credited*, idempotently by order and cancel.
 
 mod keys;
+mod refund;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
 pub use keys::{Claimant, KEY_LIFE, KEYS_MAX, KeyClaim, KeyHash, KeyState, Keys, stable_hash};
+pub use refund::{CREDITED_MAX, KeyedAnswer, Refund};
 
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{OrderId, Seq, TimetableId};
 use super::money::Money;
+use super::order::CancelNo;
 use super::time::Timestamp;
 
 /// The largest balance a wallet may reach: a thousand of the largest charges,
@@ -114,6 +118,12 @@ pub enum Command {
     },
     /// What can be spent.
     Balance,
+    /// A cancel refunds this (nothing, perhaps): it can be spent again. With it,
+    /// stores the final answer of the request, unless there is one.
+    Credit {
+        refund: Refund,
+        answer: Option<KeyedAnswer>,
+    },
 }
 
 impl Command {
@@ -127,6 +137,7 @@ impl Command {
             | Self::Prepare { .. }
             | Self::Post { .. }
             | Self::Void { .. }
+            | Self::Credit { .. }
             | Self::Balance => Tier::Database,
         }
     }
@@ -160,6 +171,8 @@ pub enum Event {
     Posted { prepare: Prepare, at: Timestamp },
     /// What was set aside is back; a tombstone if nothing was (amount 0).
     Voided { prepare: Prepare, at: Timestamp },
+    /// What a cancel refunds has come in.
+    Credited { refund: Refund, at: Timestamp },
 }
 
 /// What an account answers.
@@ -207,6 +220,9 @@ pub struct Account {
     /// `prepare`, `post` or `void` meets them. Recovery reads them from the
     /// store.
     settled: SmallVec<[(OrderId, PrepareState); 4]>,
+    /// Refunds that may still be repeated, newest last. Recovery reads them from
+    /// the store.
+    credited: Vec<(OrderId, CancelNo)>,
     keys: Keys,
 }
 
@@ -222,12 +238,14 @@ impl Account {
         balance: Money,
         prepared: impl IntoIterator<Item = Prepare>,
         settled: impl IntoIterator<Item = (OrderId, PrepareState)>,
+        credited: impl IntoIterator<Item = (OrderId, CancelNo)>,
         keys: Keys,
     ) -> Self {
         Self {
             balance,
             prepared: prepared.into_iter().collect(),
             settled: settled.into_iter().collect(),
+            credited: credited.into_iter().collect(),
             keys,
         }
     }
@@ -396,6 +414,7 @@ impl Machine for Account {
                 })
             }
             Command::Balance => Ok(Decision::unchanged(Reply::Balance(self.spendable()))),
+            Command::Credit { refund, answer } => Ok(self.credit(now, refund, answer)),
         }
     }
 
@@ -426,6 +445,7 @@ impl Machine for Account {
             Event::Voided { prepare, .. } => {
                 self.settle_order(prepare.order, PrepareState::Void);
             }
+            Event::Credited { refund, .. } => self.apply_credited(refund),
         }
         debug_assert!(self.spendable() >= Money::ZERO, "I7: a balance below zero");
     }

@@ -10,6 +10,15 @@ use crate::domain::order::{Method, Order, PricedSeats};
 use crate::domain::seat::{SeatIndex, Seats};
 use crate::domain::time::Timestamp;
 
+/// Seats of a decision that isn't in the database yet.
+#[derive(Clone, Debug)]
+pub(super) struct Unsettled {
+    pub(super) seq: Seq,
+    pub(super) seats: Seats,
+    /// Those that come back don't before this.
+    pub(super) free_at: Option<Timestamp>,
+}
+
 impl Timetable {
     pub(super) fn count_for(&mut self, user: UserId, seats: &PricedSeats) {
         let entry = self.users.entry(user).or_default();
@@ -99,7 +108,7 @@ impl Timetable {
         for seat in &seats {
             self.set_seat(*seat, Seat::Selling(order.id));
         }
-        self.unsettled.push_back((seq, seats));
+        self.unsettle(seq, seats, None);
         self.confirmed.insert(Arc::clone(order));
     }
 
@@ -115,8 +124,17 @@ impl Timetable {
             );
         }
         if !blocked {
-            self.unsettled.push_back((seq, seats.clone()));
+            self.unsettle(seq, seats.clone(), None);
         }
+    }
+
+    /// What becomes of `seats` waits until decision `seq` is in the database.
+    pub(super) fn unsettle(&mut self, seq: Seq, seats: Seats, free_at: Option<Timestamp>) {
+        self.unsettled.push_back(Unsettled {
+            seq,
+            seats,
+            free_at,
+        });
     }
 
     pub(super) fn apply_seats_dropped(&mut self, id: HoldId, seats: &Seats) {

@@ -9,7 +9,7 @@ use crate::domain::decision::Tier;
 use crate::domain::ids::{HoldId, OrderId, PaymentId, UserId};
 use crate::domain::layout::SectionIndex;
 use crate::domain::money::Money;
-use crate::domain::order::{Method, Order, PricedSeats};
+use crate::domain::order::{Cancel, CancelNo, CancelRequest, Method, Order, PricedSeats};
 use crate::domain::plan::GradeIndex;
 use crate::domain::seat::{SeatIndex, Seats};
 use crate::domain::time::Timestamp;
@@ -59,6 +59,24 @@ pub struct LostHold {
     pub expires_at: Timestamp,
     /// It was made with a pass of the waiting room.
     pub under_pass: bool,
+}
+
+/// Seats by name, each named once.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NamedSeats {
+    /// Those that the layout knows.
+    pub seats: Seats,
+    /// The names that it doesn't.
+    pub unknown: Vec<String>,
+}
+
+/// Who cancels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum CancelledBy {
+    /// The buyer, who must be this one, and in time.
+    Buyer(UserId),
+    /// The organizer, of anybody's order and at any time.
+    Organizer,
 }
 
 /// What a timetable can be asked. Ids are made by the caller. Travels between
@@ -112,6 +130,15 @@ pub enum Command {
     Block { seats: Seats },
     /// Put them back.
     Unblock { seats: Seats },
+    /// Give seats of a confirmed order back; `None`: all that it still has.
+    Cancel {
+        order: OrderId,
+        by: CancelledBy,
+        seats: Option<NamedSeats>,
+        request: CancelRequest,
+    },
+    /// The money of a cancel is with its buyer again, durably.
+    RefundPaid { order: OrderId, no: CancelNo },
 }
 
 impl Command {
@@ -128,7 +155,10 @@ impl Command {
             // A pin is volatile, and what can be read of a hold is no more
             // than its own answer said.
             Self::FindHold { .. } | Self::OpenOrder { .. } | Self::Abort { .. } => Tier::Memory,
+            // If this is lost, the refund is looked after once more.
+            Self::RefundPaid { .. } => Tier::Memory,
             Self::Sell { .. }
+            | Self::Cancel { .. }
             | Self::Resolve { .. }
             | Self::Block { .. }
             | Self::Unblock { .. } => Tier::Database,
@@ -194,6 +224,15 @@ pub enum Event {
     SeatsBlocked { seats: Seats },
     /// Seats are on sale again.
     SeatsUnblocked { seats: Seats },
+    /// Seats of an order were given back; they are free once this is durable, or
+    /// at `free_at` if that is later.
+    SeatsCancelled {
+        order: OrderId,
+        cancel: Cancel,
+        free_at: Option<Timestamp>,
+    },
+    /// What a cancel refunds is in the wallet.
+    RefundPaid { order: OrderId, no: CancelNo },
 }
 
 /// A hold, as its owner sees it.
@@ -257,6 +296,10 @@ pub enum Reply {
     Resolved(Resolution),
     /// The seats are blocked, or on sale.
     Blocked,
+    /// The order, and which of its cancels is the one that was asked for.
+    Cancelled { order: Arc<Order>, no: CancelNo },
+    /// The refund needs no more looking after.
+    RefundNoted,
 }
 
 /// Why a timetable did not do what was asked.
@@ -296,4 +339,19 @@ pub enum Refusal {
     OrderNotOpen,
     /// Too many unfinished orders.
     TooManyOpenOrders,
+    /// No such order, or somebody else's.
+    OrderNotFound,
+    /// The order, or a part of it, can't be cancelled.
+    NotCancellable(NotCancellable),
+}
+
+/// Why something can't be cancelled.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum NotCancellable {
+    /// It could until then.
+    TooLate { until: Timestamp },
+    /// The order isn't confirmed.
+    NotConfirmed,
+    /// It was cancelled before: the whole order, or these seats of it.
+    Cancelled { seats: Seats },
 }

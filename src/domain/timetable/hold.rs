@@ -142,18 +142,22 @@ impl Timetable {
     /// The end of a hold whose time is up: its seats may come back later, by a
     /// part of the release jitter that its random id decides.
     pub(super) fn end_of(&self, hold: &Hold, end: HoldEnd) -> Event {
-        let jitter = Millis::from_secs(self.plan.limits.release_jitter_seconds);
-        let free_at = (jitter > Millis(0)).then(|| {
-            let (_, random) = hold.id.0.as_u64_pair();
-            let part = i64::from((random >> 16) as u16) * jitter.0 / i64::from(u16::MAX);
-            hold.expires_at.plus(Millis(part))
-        });
+        let (_, random) = hold.id.0.as_u64_pair();
+        let free_at = self.free_at(hold.expires_at, (random >> 16) as u16);
         Event::HoldEnded {
             hold: hold.id,
             user: hold.user,
             end,
             free_at,
         }
+    }
+
+    /// When seats that come back at `at` are free: later than that by a part of the
+    /// release jitter, if there is any.
+    pub(super) fn free_at(&self, at: Timestamp, random: u16) -> Option<Timestamp> {
+        let jitter = Millis::from_secs(self.plan.limits.release_jitter_seconds);
+        let part = i64::from(random) * jitter.0 / i64::from(u16::MAX);
+        (jitter > Millis(0)).then(|| at.plus(Millis(part)))
     }
 
     fn held(

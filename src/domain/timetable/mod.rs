@@ -3,12 +3,14 @@
 //!
 //! * [`command`]: what it can be asked, what can happen, what it answers.
 //! * `apply`: what events do to it.
+//! * `cancel`: how seats that were sold come back.
 //! * `hold`: how holds are decided.
 //! * `orders`: those that are confirmed.
 //! * `sale`: how orders are decided.
 //! * [`restore`]: how it comes back from the store.
 
 mod apply;
+mod cancel;
 pub mod command;
 mod hold;
 mod orders;
@@ -22,17 +24,19 @@ use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 
 pub use command::{
-    Choice, Command, Event, HoldEnd, HoldView, OrderTerms, Refusal, Reply, Resolution,
+    CancelledBy, Choice, Command, Event, HoldEnd, HoldView, NamedSeats, NotCancellable, OrderTerms,
+    Refusal, Reply, Resolution,
 };
 
 use super::best_available::FreeSeats;
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{HoldId, OrderId, Seq, UserId};
-use super::order::{Order, PricedSeats};
+use super::order::{CancelNo, Order, PricedSeats};
 use super::plan::{GradeIndex, Plan};
-use super::seat::{SeatIndex, SeatStatus, Seats};
+use super::seat::{SeatIndex, SeatStatus};
 use super::time::{Millis, Timestamp};
 
+use apply::Unsettled;
 use orders::Orders;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -179,8 +183,10 @@ pub struct Timetable {
     /// Orders that were asked about and that nobody knew: they can't be opened
     /// any more.
     aborted: HashSet<OrderId, RandomState>,
+    /// Refunds of cancels that may not have reached their wallets yet.
+    refunds_due: BTreeSet<(OrderId, CancelNo)>,
     /// Seats that change their status once their decision is in the database.
-    unsettled: VecDeque<(Seq, Seats)>,
+    unsettled: VecDeque<Unsettled>,
     /// Seats that come back at a moment of their own (release jitter).
     cooling: BTreeSet<(Timestamp, SeatIndex)>,
     /// Seats whose status changed since [`Timetable::take_changes`].
@@ -208,6 +214,7 @@ impl Timetable {
             open_since: BTreeSet::new(),
             confirmed: Orders::default(),
             aborted: HashSet::default(),
+            refunds_due: BTreeSet::new(),
             unsettled: VecDeque::new(),
             cooling: BTreeSet::new(),
             changed: Vec::new(),
@@ -268,13 +275,23 @@ impl Timetable {
     /// nobody waits for anything.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.unsettled.is_empty() && self.next_deadline().is_none()
+        self.open.is_empty()
+            && self.unsettled.is_empty()
+            && self.refunds_due.is_empty()
+            && self.next_deadline().is_none()
     }
 
     /// How many orders wait for their money.
     #[must_use]
     pub fn open_orders(&self) -> usize {
         self.open.len()
+    }
+
+    /// Whether the sale of an order isn't in the database yet.
+    fn is_selling(&self, order: OrderId) -> bool {
+        let selling = Some(Seat::Selling(order));
+        let seats = self.confirmed.get(order).map(|order| order.seats.iter());
+        seats.is_some_and(|mut seats| seats.any(|priced| self.seat(priced.seat) == selling))
     }
 
     fn seat(&self, index: SeatIndex) -> Option<Seat> {
@@ -362,6 +379,13 @@ impl Machine for Timetable {
             Command::Resolve { order } => Ok(self.resolve(order)),
             Command::Block { seats } => self.block(&seats),
             Command::Unblock { seats } => self.unblock(&seats),
+            Command::Cancel {
+                order,
+                by,
+                seats,
+                request,
+            } => self.cancel(now, order, by, seats.as_ref(), request),
+            Command::RefundPaid { order, no } => Ok(self.note_refund(order, no)),
         }
     }
 
@@ -417,6 +441,14 @@ impl Machine for Timetable {
             }
             Event::SeatsBlocked { seats } => self.apply_blocks(seq, seats, true),
             Event::SeatsUnblocked { seats } => self.apply_blocks(seq, seats, false),
+            Event::SeatsCancelled {
+                order,
+                cancel,
+                free_at,
+            } => self.apply_cancelled(seq, *order, cancel, *free_at),
+            Event::RefundPaid { order, no } => {
+                self.refunds_due.remove(&(*order, *no));
+            }
         }
         debug_assert_eq!(self.counts.capacity(), self.plan.layout.capacity(), "I2");
     }
@@ -429,28 +461,24 @@ impl Machine for Timetable {
     }
 
     fn reveals(&self, outcome: &Result<Reply, Refusal>) -> Tier {
-        let is_selling = |order: &OrderId| {
-            let order = self.confirmed.get(*order);
-            let seats = order.map(|order| order.seats.iter());
-            seats.is_some_and(|mut seats| {
-                seats.any(|priced| matches!(self.seat(priced.seat), Some(Seat::Selling(_))))
-            })
-        };
         match outcome {
-            Err(Refusal::HoldAlreadyOrdered { order }) if is_selling(order) => Tier::Database,
+            Err(Refusal::HoldAlreadyOrdered { order }) if self.is_selling(*order) => Tier::Database,
             _ => Tier::Memory,
         }
     }
 
     fn settle(&mut self, upto: Seq) {
-        while self.unsettled.front().is_some_and(|(seq, _)| *seq <= upto) {
-            let Some((_, seats)) = self.unsettled.pop_front() else {
+        while self.unsettled.front().is_some_and(|one| one.seq <= upto) {
+            let Some(Unsettled { seats, free_at, .. }) = self.unsettled.pop_front() else {
                 return;
             };
             for index in seats {
-                match self.seat(index) {
-                    Some(Seat::Selling(order)) => self.set_seat(index, Seat::Sold(order)),
-                    Some(Seat::Releasing) => self.set_seat(index, Seat::Free),
+                match (self.seat(index), free_at) {
+                    (Some(Seat::Selling(order)), _) => self.set_seat(index, Seat::Sold(order)),
+                    (Some(Seat::Releasing), None) => self.set_seat(index, Seat::Free),
+                    (Some(Seat::Releasing), Some(at)) => {
+                        self.cooling.insert((at, index));
+                    }
                     _ => {}
                 }
             }

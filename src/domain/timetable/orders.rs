@@ -1,6 +1,7 @@
 //! The confirmed orders of a timetable, by id and by the hold they came from.
 //!
-//! A sold-out arena keeps one of each for good, so they lie in one list, and
+//! A sold-out arena keeps one of each for good, cancelled ones too (who asks for
+//! one is told what became of it), so they lie in one list, and
 //! the two indexes have four bytes an entry: two maps with ids of their own took
 //! three times as much.
 
@@ -12,7 +13,7 @@ use hashbrown::HashTable;
 use uuid::Uuid;
 
 use crate::domain::ids::{HoldId, OrderId};
-use crate::domain::order::Order;
+use crate::domain::order::{Cancel, Order};
 
 /// Confirmed orders, in the order in which they were confirmed.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +31,8 @@ impl Orders {
         if self.get(order.id).is_some() {
             return;
         }
-        // A timetable has fewer seats than this, and an order has one at least.
+        // Each takes a decision, two idempotency keys and a hundred bytes: there
+        // is no memory for so many.
         let Ok(place) = u32::try_from(self.list.len()) else {
             return;
         };
@@ -50,6 +52,15 @@ impl Orders {
         by_hold.insert_unique(hasher.hash_one(hold), place, |p| {
             key(p, |order| order.hold.0)
         });
+    }
+
+    /// Adds a cancel to an order, and gives it as it is then.
+    pub(super) fn cancel(&mut self, id: OrderId, cancel: Cancel) -> Option<&Arc<Order>> {
+        let is_it = |order: &Order| order.id == id;
+        let place = self.place(&self.by_id, id.0, is_it)?;
+        let order = self.list.get_mut(place)?;
+        Arc::make_mut(order).cancel(cancel);
+        Some(order)
     }
 
     /// The order of this id.
@@ -75,10 +86,19 @@ impl Orders {
         key: Uuid,
         is_it: impl Fn(&Order) -> bool,
     ) -> Option<&Arc<Order>> {
+        self.list.get(self.place(index, key, is_it)?)
+    }
+
+    fn place(
+        &self,
+        index: &HashTable<u32>,
+        key: Uuid,
+        is_it: impl Fn(&Order) -> bool,
+    ) -> Option<usize> {
         let at = |place: &u32| self.list.get(*place as usize);
         let place = index.find(self.hasher.hash_one(key), |place| {
             at(place).is_some_and(|order| is_it(order))
         })?;
-        at(place)
+        Some(*place as usize)
     }
 }

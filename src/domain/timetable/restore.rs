@@ -1,6 +1,6 @@
 //! How a timetable comes back from the store.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::command::{Event, HoldEnd};
 use super::{Hold, Seat, Timetable};
 use crate::domain::ids::{HoldId, OrderId, UserId};
-use crate::domain::order::{Order, PricedSeats};
+use crate::domain::order::{Cancel, CancelNo, Order, PricedSeats};
 use crate::domain::plan::Plan;
 use crate::domain::seat::{SeatIndex, Seats};
 use crate::domain::time::{Millis, Timestamp};
@@ -23,8 +23,12 @@ pub const RESTART_GRACE: Millis = Millis::from_secs(5);
 pub struct Stored {
     /// Live holds, and those whose end was not written.
     pub holds: Vec<Hold>,
-    /// Confirmed orders, all their seats sold.
+    /// Orders that were confirmed, as they were then.
     pub orders: Vec<Order>,
+    /// What was cancelled of them since, in the order of each one's numbers.
+    pub cancels: Vec<(OrderId, Cancel)>,
+    /// Those whose refund may not have reached its wallet yet.
+    pub refunds_due: Vec<(OrderId, CancelNo)>,
     /// Orders that can't be opened any more.
     pub aborted: Vec<OrderId>,
     /// Seats off sale.
@@ -39,14 +43,23 @@ impl Timetable {
         for seat in stored.blocked {
             timetable.set_seat(seat, Seat::Blocked);
         }
-        for order in stored.orders {
+        let mut cancels: HashMap<OrderId, Vec<Cancel>, RandomState> = HashMap::default();
+        for (order, cancel) in stored.cancels {
+            cancels.entry(order).or_default().push(cancel);
+        }
+        for mut order in stored.orders {
+            for cancel in cancels.remove(&order.id).into_iter().flatten() {
+                order.cancel(cancel);
+            }
             let order = Arc::new(order);
-            timetable.count_for(order.user, &order.seats);
-            for priced in &order.seats {
+            let kept = order.kept();
+            timetable.count_for(order.user, &kept);
+            for priced in &kept {
                 timetable.set_seat(priced.seat, Seat::Sold(order.id));
             }
             timetable.confirmed.insert(order);
         }
+        timetable.refunds_due.extend(stored.refunds_due);
         for hold in stored.holds {
             let is_free = |seat: SeatIndex| timetable.seat(seat) == Some(Seat::Free);
             if hold.seats.iter().all(|priced| is_free(priced.seat)) {
@@ -90,7 +103,7 @@ impl Timetable {
         let orders: Vec<_> = self
             .confirmed
             .iter()
-            .map(|order| (order.user, order.seats.clone()))
+            .map(|order| (order.user, order.kept()))
             .collect();
         for (user, seats) in holds.into_iter().chain(orders) {
             self.count_for(user, &seats);

@@ -48,6 +48,7 @@ impl Timetable {
             seats: hold.seats.clone(),
             discount: Money::ZERO,
             created_at: now,
+            cancels: Vec::new(),
         };
         let terms = OrderTerms {
             amount: order.amount(),

@@ -1,3 +1,4 @@
+mod cancels;
 mod cooling;
 mod holds;
 mod orders;
@@ -15,13 +16,16 @@ use crate::domain::decision::{Tier, step};
 use crate::domain::ids::{PaymentId, PerformanceId, TimetableId};
 use crate::domain::layout::{Layout, RowSpec, SectionIndex, SectionShape, SectionSpec};
 use crate::domain::money::{Currency, Money};
-use crate::domain::order::{Method, total};
+use crate::domain::order::{CancelRequest, Method, OrderStatus, total};
 use crate::domain::plan::{Grade, Limits};
+use crate::domain::seat::Seats;
 use crate::domain::time::Millis;
 
 const OPENS: Timestamp = Timestamp(1_000_000);
 const NOW: Timestamp = Timestamp(1_001_000);
 const CLOSES: Timestamp = Timestamp(9_000_000);
+/// A day and some hours later: by default, buyers may cancel for these hours.
+const STARTS: Timestamp = Timestamp(NOW.0 + 86_400_000 + 20_000_000);
 const TTL: Millis = Millis::from_secs(300);
 
 fn id(n: u128) -> Uuid {
@@ -79,6 +83,7 @@ fn plan() -> Plan {
         currency: Currency::KRW,
         opens_at: OPENS,
         closes_at: CLOSES,
+        starts_at: STARTS,
         limits: Limits {
             max_seats_per_user: 6,
             ..Limits::default()

@@ -163,7 +163,9 @@ impl Checkpointed for Timetable {
             | Event::OrderAborted { .. }
             | Event::OrderDisowned { .. }
             | Event::SeatsBlocked { .. }
-            | Event::SeatsUnblocked { .. } => {}
+            | Event::SeatsUnblocked { .. }
+            | Event::SeatsCancelled { .. }
+            | Event::RefundPaid { .. } => {}
         }
     }
 

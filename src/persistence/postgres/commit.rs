@@ -4,7 +4,8 @@
 //! which was expected. So first the whole batch goes to the server as one
 //! statement, which refuses to change anything if that is not so: one round trip,
 //! in which the transaction begins and is committed. Only then it is taken step by
-//! step, to find out whose contributions are to be left out.
+//! step, to find out whose contributions are to be left out. (A batch with cancels
+//! always is: they need two statements, one after the other.)
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::cancels::{void_tickets, voids_tickets};
 use super::coupons::Coupons;
 use super::entities::version;
 use super::queues::Queues;
@@ -81,7 +83,8 @@ impl PostgresStore {
     ) -> Result<Vec<Verdict>, StoreError> {
         let rows = contributions.iter().map(Contribution::rows).sum();
         let extra = extra_time(rows);
-        if extra.is_zero() && self.commit_whole(Arc::clone(&contributions)).await {
+        let is_one = !contributions.iter().any(|c| voids_tickets(&c.changes));
+        if is_one && extra.is_zero() && self.commit_whole(Arc::clone(&contributions)).await {
             return Ok(vec![Verdict::Written; contributions.len()]);
         }
         self.transaction_of(extra, move |c| {
@@ -153,6 +156,7 @@ async fn write(c: &mut Link, contributions: &[Contribution]) -> Result<Vec<Verdi
         let mut statement = Statement::default();
         put_rows(&mut statement, &mine);
         statement.fetch(c, "SELECT").await?;
+        void_tickets(c, &mine).await?;
     }
     #[cfg(feature = "sabotage")]
     sabotage::pass(Point::Written);

@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{Link, PostgresStore};
-use crate::domain::account::Account;
+use crate::domain::account::{Account, CREDITED_MAX};
 use crate::domain::ids::{EntityId, OrderId, Stamp, TimetableId, UserId};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
@@ -36,10 +36,13 @@ impl PostgresStore {
             .await
     }
 
-    pub(crate) async fn timetables_with_holds(&self) -> Result<Vec<TimetableId>, StoreError> {
+    pub(crate) async fn timetables_to_wake(&self) -> Result<Vec<TimetableId>, StoreError> {
         self.load(|c| {
             Box::pin(async move {
-                let rows = c.sql("SELECT DISTINCT timetable_id FROM hold");
+                let rows = c.sql(
+                    "SELECT timetable_id FROM hold \
+                     UNION SELECT timetable_id FROM cancellation WHERE refunded_at IS NULL",
+                );
                 let rows = rows.fetch_all(c.on()).await?;
                 rows.iter()
                     .map(|row| Ok(TimetableId(row.try_get(0)?)))
@@ -182,6 +185,11 @@ async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>,
          WHERE timetable_id = $1",
     );
     let orders = orders.bind(id.0).fetch_all(c.on()).await?;
+    let cancels = c.sql(
+        "SELECT order_id, no, request, seats, refund, at, refunded_at FROM cancellation \
+         WHERE timetable_id = $1 ORDER BY order_id, no",
+    );
+    let cancels = cancels.bind(id.0).fetch_all(c.on()).await?;
     let disowned = c.sql("SELECT id FROM disowned_order WHERE timetable_id = $1");
     let disowned = disowned.bind(id.0).fetch_all(c.on()).await?;
     let blocked = c.sql("SELECT seat FROM blocked_seat WHERE timetable_id = $1");
@@ -196,6 +204,11 @@ async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>,
     let state = Stored {
         holds: holds.iter().map(stored::hold).collect::<Result<_, _>>()?,
         orders: orders.iter().map(stored::order).collect::<Result<_, _>>()?,
+        cancels: cancels
+            .iter()
+            .map(stored::cancel)
+            .collect::<Result<_, _>>()?,
+        refunds_due: stored::refunds_due(&cancels)?,
         aborted: disowned
             .iter()
             .map(|row| Ok(OrderId(row.try_get(0)?)))
@@ -230,6 +243,7 @@ async fn load_accounts(
         accounts.balance(&row)?;
     }
     read_prepares(c, &ids, &mut accounts).await?;
+    read_credits(c, &ids, &mut accounts).await?;
     read_keys(c, &ids, now, &mut accounts).await?;
     let rows = accounts.into_rows();
     Ok(rows
@@ -259,6 +273,25 @@ async fn read_prepares(
     let settled = settled.bind(ids).bind(SETTLED_LOADED_MAX);
     for row in settled.fetch_all(c.on()).await? {
         accounts.settled(&row)?;
+    }
+    Ok(())
+}
+
+async fn read_credits(
+    c: &mut Link,
+    ids: &[Uuid],
+    accounts: &mut Accounts,
+) -> Result<(), StoreError> {
+    let credits = c.sql(
+        "SELECT n.user_id, n.order_id, n.no FROM unnest($1::uuid[]) AS wanted (id) \
+         CROSS JOIN LATERAL ( \
+             SELECT user_id, order_id, no, seq FROM credit WHERE user_id = wanted.id \
+             ORDER BY seq DESC LIMIT $2) AS n \
+         ORDER BY n.seq",
+    );
+    let credits = credits.bind(ids).bind(CREDITED_MAX as i64);
+    for row in credits.fetch_all(c.on()).await? {
+        accounts.credited(&row)?;
     }
     Ok(())
 }

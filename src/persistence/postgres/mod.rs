@@ -33,6 +33,7 @@
 mod accounts;
 #[cfg(feature = "sabotage")]
 mod broken;
+mod cancels;
 mod catalogue;
 pub(crate) mod changes;
 mod commit;

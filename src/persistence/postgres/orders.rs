@@ -15,7 +15,7 @@ macro_rules! select_orders {
     ($rest:literal) => {
         concat!(
             "SELECT id, timetable_id, user_id, hold_id, payment_id, method, status, discount, \
-                    refunded, created_at, seats FROM orders ",
+                    refunded, created_at, seats, cancelled FROM orders ",
             $rest
         )
     };
@@ -41,6 +41,17 @@ impl PostgresStore {
             Box::pin(async move {
                 let rows = c.sql(select_orders!("WHERE id = $1 AND user_id = $2"));
                 let rows = rows.bind(id.0).bind(user.0).fetch_all(c.on()).await?;
+                Ok(with_tickets(c, &rows).await?.pop())
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn any_order(&self, id: OrderId) -> Result<Option<OrderRow>, StoreError> {
+        self.read(move |c| {
+            Box::pin(async move {
+                let rows = c.sql(select_orders!("WHERE id = $1"));
+                let rows = rows.bind(id.0).fetch_all(c.on()).await?;
                 Ok(with_tickets(c, &rows).await?.pop())
             })
         })

@@ -199,6 +199,8 @@ async fn marks(
         .collect()
 }
 
+/// Each seat is looked at under a lock: a cancel of it, which makes its ticket void,
+/// comes either before this, and there is no ticket, or waits for it, and finds one.
 pub(super) async fn insert_tickets(
     c: &mut Link,
     tickets: &[&NewTicket],
@@ -217,6 +219,7 @@ pub(super) async fn insert_tickets(
            AS n (id, order_id, seat, timetable_id, user_id) \
          JOIN sold_seat AS s ON s.timetable_id = n.timetable_id AND s.seat = n.seat \
           AND s.order_id = n.order_id \
+         FOR KEY SHARE OF s \
          ON CONFLICT (order_id, seat) DO NOTHING",
     )
     .bind(ids(|t| t.id))

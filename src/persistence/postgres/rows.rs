@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 pub(super) use accounts::Accounts;
 
+use super::cancels::Cancels;
 use super::statement::Statement;
 use crate::domain::ids::Stamp;
 use crate::domain::order::{Order, PricedSeats};
@@ -140,6 +141,7 @@ pub(super) struct Timetables {
     /// Timetable, seat.
     blocked: (Vec<Uuid>, Vec<i32>),
     unblocked: (Vec<Uuid>, Vec<i32>),
+    cancels: Cancels,
 }
 
 #[derive(Default)]
@@ -245,6 +247,7 @@ impl Timetables {
             seats.0.push(id);
             seats.1.push(seat.0.cast_signed());
         }
+        self.cancels.add(id, changes);
     }
 
     fn add_order(&mut self, timetable: Uuid, order: &Order) {
@@ -279,6 +282,7 @@ impl Timetables {
             disowned,
             blocked,
             unblocked,
+            cancels,
         } = self;
         if !ended.is_empty() || !holds.ids.is_empty() {
             into.part(ENDED).bind(ended);
@@ -294,6 +298,7 @@ impl Timetables {
             into.part(UNBLOCKED).bind(unblocked.0).bind(unblocked.1);
             into.part(BLOCKED).bind(blocked.0).bind(blocked.1);
         }
+        cancels.put(into);
     }
 }
 

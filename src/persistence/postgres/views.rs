@@ -107,7 +107,8 @@ impl PostgresStore {
                 // Ids of orders begin with their time, so that their key bounds it.
                 let rows = c.sql(
                     "SELECT timetable_id, \
-                            CAST(sum(json_array_length(CAST(seats AS json))) AS bigint) \
+                            CAST(sum(json_array_length(CAST(seats AS json)) \
+                                 - json_array_length(CAST(cancelled AS json))) AS bigint) \
                      FROM orders WHERE id >= $1 AND status = 'confirmed' GROUP BY timetable_id",
                 );
                 let rows = rows.bind(first_id_at(from)).fetch_all(c.on()).await?;

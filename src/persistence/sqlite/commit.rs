@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
+use super::cancels::CancelRows;
 use super::coupons::CouponRows;
 use super::queues::QueueRows;
 use crate::domain::ids::{EntityId, Epoch, ShardId, Stamp};
@@ -273,6 +274,7 @@ struct Rows {
     transfers: Lines,
     prepares: Lines,
     keys: Lines,
+    cancels: CancelRows,
     queues: QueueRows,
     coupons: CouponRows,
 }
@@ -344,6 +346,7 @@ impl Rows {
             };
             rows.push(&(id, seat));
         }
+        self.cancels.add(id, changes);
     }
 
     fn add_order(&mut self, timetable: &str, order: &Order) {
@@ -367,6 +370,7 @@ impl Rows {
     }
 
     fn add_account(&mut self, id: &str, changes: &AccountChanges) {
+        self.cancels.add_credits(id, changes);
         if let Some(balance) = changes.balance {
             self.wallets.push(&(id, balance));
         }
@@ -480,6 +484,7 @@ impl Rows {
         self.outbox.run(c, "INSERT INTO outbox (entity, topic, event_seq, event_id, type, version, at, payload, trace) \
             SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5, \
                    value ->> 6, value ->> 7, value ->> 8 FROM json_each(?1)").await?;
+        self.cancels.write(c).await?;
         self.queues.write(c).await?;
         self.coupons.write(c).await
     }

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::commit::{hex, json};
-use crate::domain::account::Account;
+use crate::domain::account::{Account, CREDITED_MAX};
 use crate::domain::ids::{EntityId, OrderId, Stamp, TimetableId, UserId};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
@@ -43,10 +43,13 @@ impl SqliteStore {
         loaded
     }
 
-    pub(crate) async fn timetables_with_holds(&self) -> Result<Vec<TimetableId>, StoreError> {
-        let rows = sqlx::query("SELECT DISTINCT timetable_id FROM hold")
-            .fetch_all(&self.readers)
-            .await?;
+    pub(crate) async fn timetables_to_wake(&self) -> Result<Vec<TimetableId>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT timetable_id FROM hold \
+             UNION SELECT timetable_id FROM cancellation WHERE refunded_at IS NULL",
+        )
+        .fetch_all(&self.readers)
+        .await?;
         rows.iter()
             .map(|row| Ok(TimetableId(row.try_get(0)?)))
             .collect()
@@ -169,6 +172,13 @@ async fn load_timetable(
     .bind(id.0)
     .fetch_all(&mut *c)
     .await?;
+    let cancels = sqlx::query(
+        "SELECT order_id, no, request, seats, refund, at, refunded_at FROM cancellation \
+         WHERE timetable_id = ?1 ORDER BY order_id, no",
+    )
+    .bind(id.0)
+    .fetch_all(&mut *c)
+    .await?;
     let disowned = sqlx::query("SELECT id FROM disowned_order WHERE timetable_id = ?1")
         .bind(id.0)
         .fetch_all(&mut *c)
@@ -186,6 +196,11 @@ async fn load_timetable(
     let state = Stored {
         holds: holds.iter().map(stored::hold).collect::<Result<_, _>>()?,
         orders: orders.iter().map(stored::order).collect::<Result<_, _>>()?,
+        cancels: cancels
+            .iter()
+            .map(stored::cancel)
+            .collect::<Result<_, _>>()?,
+        refunds_due: stored::refunds_due(&cancels)?,
         aborted: disowned
             .iter()
             .map(|row| Ok(OrderId(row.try_get(0)?)))
@@ -224,6 +239,7 @@ async fn load_accounts(
         accounts.balance(&row)?;
     }
     read_prepares(c, &ids, &mut accounts).await?;
+    read_credits(c, &ids, &mut accounts).await?;
     read_keys(c, &ids, now, &mut accounts).await?;
     let rows = accounts.into_rows();
     Ok(rows
@@ -256,6 +272,29 @@ async fn read_prepares(
         .await?
     {
         accounts.settled(&row)?;
+    }
+    Ok(())
+}
+
+async fn read_credits(
+    c: &mut SqliteConnection,
+    ids: &str,
+    accounts: &mut Accounts,
+) -> Result<(), StoreError> {
+    let credits = sqlx::query(
+        "SELECT user_id, order_id, no FROM json_each(?1) AS wanted \
+         JOIN credit ON credit.user_id = unhex(wanted.value) AND credit.seq IN ( \
+             SELECT seq FROM credit WHERE user_id = unhex(wanted.value) \
+             ORDER BY seq DESC LIMIT ?2) \
+         ORDER BY credit.seq",
+    );
+    for row in credits
+        .bind(ids)
+        .bind(CREDITED_MAX as i64)
+        .fetch_all(&mut *c)
+        .await?
+    {
+        accounts.credited(&row)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! therefore runs its work in a task that goes on to its end whoever waits.
 
 mod accounts;
+mod cancels;
 mod catalogue;
 mod commit;
 mod coupons;

@@ -19,10 +19,21 @@ impl SqliteStore {
     ) -> Result<Option<OrderRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, timetable_id, user_id, hold_id, payment_id, method, status, discount, \
-                    refunded, created_at, seats FROM orders WHERE id = ?1 AND user_id = ?2",
+                    refunded, created_at, seats, cancelled FROM orders WHERE id = ?1 AND user_id = ?2",
         )
         .bind(id.0)
         .bind(user.0)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(self.with_tickets(&rows).await?.pop())
+    }
+
+    pub(crate) async fn any_order(&self, id: OrderId) -> Result<Option<OrderRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, timetable_id, user_id, hold_id, payment_id, method, status, discount, \
+                    refunded, created_at, seats, cancelled FROM orders WHERE id = ?1",
+        )
+        .bind(id.0)
         .fetch_all(&self.readers)
         .await?;
         Ok(self.with_tickets(&rows).await?.pop())
@@ -51,7 +62,7 @@ impl SqliteStore {
     ) -> Result<Option<OrderRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, timetable_id, user_id, hold_id, payment_id, method, status, discount, \
-                    refunded, created_at, seats FROM orders \
+                    refunded, created_at, seats, cancelled FROM orders \
              WHERE user_id = ?2 AND payment_id = ?1",
         )
         .bind(payment.0)
@@ -68,7 +79,7 @@ impl SqliteStore {
     ) -> Result<Vec<OrderRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, timetable_id, user_id, hold_id, payment_id, method, status, discount, \
-                    refunded, created_at, seats FROM orders \
+                    refunded, created_at, seats, cancelled FROM orders \
              WHERE user_id = ?1 AND (?2 IS NULL OR created_at >= ?2) \
                AND (?3 IS NULL OR created_at < ?3) AND (?4 IS NULL OR status = ?4) \
                AND (?5 IS NULL OR id < ?5) ORDER BY id DESC LIMIT ?6",

@@ -42,12 +42,13 @@ impl Store {
         on_backend!(self, load_accounts(users, now))
     }
 
-    /// Timetables that have something to do without being asked: live holds.
+    /// Timetables that have something to do without being asked: live holds,
+    /// refunds that are due.
     ///
     /// # Errors
     /// If the store can't be read.
-    pub async fn timetables_with_holds(&self) -> Result<Vec<TimetableId>, StoreError> {
-        on_backend!(self, timetables_with_holds())
+    pub async fn timetables_to_wake(&self) -> Result<Vec<TimetableId>, StoreError> {
+        on_backend!(self, timetables_to_wake())
     }
 
     /// Accounts whose money is set aside for orders of unknown outcome.

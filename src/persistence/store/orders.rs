@@ -26,7 +26,7 @@ pub struct OrderRow {
     pub payment: PaymentId,
     /// How it is paid.
     pub method: Method,
-    /// `confirmed`
+    /// `confirmed`, `cancelled`
     pub status: String,
     /// What is taken off the price.
     pub discount: Money,
@@ -36,7 +36,9 @@ pub struct OrderRow {
     pub created_at: Timestamp,
     /// What was bought.
     pub seats: PricedSeats,
-    /// Its tickets, once they are issued, in seat order.
+    /// Those that were given back since.
+    pub cancelled: Vec<SeatIndex>,
+    /// Its tickets, once they are issued, in seat order; void ones too.
     pub tickets: Vec<TicketId>,
 }
 
@@ -70,7 +72,7 @@ pub struct TicketRow {
     pub user: UserId,
     /// The key that signs it.
     pub kid: String,
-    /// `valid`
+    /// `valid`, `void`
     pub status: String,
     /// When it was issued.
     pub issued_at: Timestamp,
@@ -108,6 +110,14 @@ impl Store {
         id: OrderId,
     ) -> Result<Option<OrderRow>, StoreError> {
         on_backend!(self, order_of(user, id))
+    }
+
+    /// An order, whoever's it is.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn any_order(&self, id: OrderId) -> Result<Option<OrderRow>, StoreError> {
+        on_backend!(self, any_order(id))
     }
 
     /// The timetable that a live hold of `user` is on, or on which it was bought;

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::row::StoredRow;
-use super::{AccountRows, StoredKey, method, seats};
+use super::{AccountRows, StoredKey, method, plain_seats, seats};
 use crate::domain::account::{Prepare, PrepareState};
 use crate::domain::ids::{
     Activation, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
 };
 use crate::domain::money::Money;
-use crate::domain::order::{Order, OrderStatus};
+use crate::domain::order::{Cancel, CancelNo, CancelRequest, Order, OrderStatus};
 use crate::domain::timetable::Hold;
 use crate::persistence::StoreError;
 use crate::persistence::store::accounts::StoredUser;
@@ -50,7 +50,35 @@ pub(in crate::persistence) fn order(row: &impl StoredRow) -> Result<Order, Store
         discount: Money(row.cell(5)?),
         created_at: row.time(6)?,
         seats: seats(&row.cell::<String>(7)?)?,
+        cancels: Vec::new(),
     })
+}
+
+/// order, number, request, seats, refund, time, when it was refunded
+pub(in crate::persistence) fn cancel(
+    row: &impl StoredRow,
+) -> Result<(OrderId, Cancel), StoreError> {
+    let cancel = Cancel {
+        no: CancelNo(row.unsigned(1)?),
+        request: CancelRequest(row.cell::<i64>(2)?.cast_unsigned()),
+        seats: plain_seats(&row.cell::<String>(3)?)?.into(),
+        refund: Money(row.cell(4)?),
+        at: row.time(5)?,
+    };
+    Ok((OrderId(row.cell(0)?), cancel))
+}
+
+/// Of the same rows, those that were not refunded yet.
+pub(in crate::persistence) fn refunds_due(
+    rows: &[impl StoredRow],
+) -> Result<Vec<(OrderId, CancelNo)>, StoreError> {
+    let mut due = Vec::new();
+    for row in rows {
+        if row.time_if_any(6)?.is_none() {
+            due.push((OrderId(row.cell(0)?), CancelNo(row.unsigned(1)?)));
+        }
+    }
+    Ok(due)
 }
 
 /// The accounts that are being read, by their users. The first column of each row
@@ -113,6 +141,16 @@ impl Accounts {
         };
         let order = OrderId(row.cell(1)?);
         self.account(row)?.settled.push((order, state));
+        Ok(())
+    }
+
+    /// user, order, number; oldest first
+    pub(in crate::persistence) fn credited(
+        &mut self,
+        row: &impl StoredRow,
+    ) -> Result<(), StoreError> {
+        let credited = (OrderId(row.cell(1)?), CancelNo(row.unsigned(2)?));
+        self.account(row)?.credited.push(credited);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! of dead letters.
 
 use super::row::StoredRow;
-use super::{method, seats};
+use super::{method, plain_seats, seats};
 use crate::domain::ids::{HoldId, OrderId, PaymentId, TicketId, TimetableId, UserId};
 use crate::domain::money::Money;
 use crate::domain::seat::SeatIndex;
@@ -25,6 +25,7 @@ pub(in crate::persistence) fn order(row: &impl StoredRow) -> Result<OrderRow, St
         refunded: Money(row.cell(8)?),
         created_at: row.time(9)?,
         seats: seats(&row.cell::<String>(10)?)?,
+        cancelled: plain_seats(&row.cell::<String>(11)?)?,
         tickets: Vec::new(),
     })
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::report::{Book, Rule};
 use crate::domain::account::{Event, KEY_LIFE, KeyClaim, Prepare, PrepareState, stable_hash};
 use crate::domain::ids::{OrderId, Seq, UserId};
+use crate::domain::order::CancelNo;
 use crate::domain::time::Timestamp;
 
 /// A transfer, as it must be stored.
@@ -73,6 +74,8 @@ pub(super) struct AccountReplay {
     pub(super) transfers: BTreeMap<i64, TransferFact>,
     pub(super) prepares: HashMap<OrderId, PrepareFact>,
     pub(super) keys: HashMap<String, KeyFact>,
+    /// Number of the transfer, amount and time of each refund.
+    pub(super) credits: HashMap<(OrderId, CancelNo), (i64, i64, i64)>,
 }
 
 impl AccountReplay {
@@ -84,6 +87,7 @@ impl AccountReplay {
             transfers: BTreeMap::new(),
             prepares: HashMap::new(),
             keys: HashMap::new(),
+            credits: HashMap::new(),
         }
     }
 
@@ -145,6 +149,20 @@ impl AccountReplay {
                 }
             }
             Event::Voided { prepare, .. } => self.settle(prepare, PrepareState::Void, book),
+            Event::Credited { refund, at } => {
+                let amount = refund.amount.0;
+                self.balance += i128::from(amount);
+                let sides = (format!("sales:{}", refund.timetable), self.wallet());
+                self.transfer(seq, *at, sides, amount, ("refund", refund.order.0));
+                let fact = (seq.0.cast_signed(), amount, at.0);
+                let before = self.credits.insert((refund.order, refund.no), fact);
+                self.expect(book, before.is_none() && amount > 0, || {
+                    format!(
+                        "cancel {} of order {} was refunded after {before:?}",
+                        refund.no, refund.order
+                    )
+                });
+            }
             Event::KeyReserved { .. } | Event::KeyFreed { .. } => {
                 let user = self.user;
                 book.found(Rule::JournalIsWhole, || {

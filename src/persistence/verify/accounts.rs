@@ -13,6 +13,7 @@ use super::report::{Book, Rule};
 use super::snapshot::Snapshot;
 use crate::domain::account::{Event, PrepareState, stable_hash};
 use crate::domain::ids::{OrderId, UserId};
+use crate::domain::order::CancelNo;
 use crate::persistence::StoreError;
 
 /// How many accounts are compared with their rows in one go.
@@ -113,6 +114,7 @@ impl Chunk {
         self.wallets(c, &range).await?;
         self.transfers(c, &range, book).await?;
         self.prepares(c, &range, book).await?;
+        self.credits(c, &range, book).await?;
         self.keys(c, &range, book).await?;
         for (user, facts) in &self.accounts {
             conclude(UserId(*user), facts, book);
@@ -234,6 +236,32 @@ impl Chunk {
         Ok(())
     }
 
+    async fn credits(
+        &mut self,
+        c: &mut Snapshot,
+        &(from, upto): &Range,
+        book: &mut Book,
+    ) -> Result<(), StoreError> {
+        let mut rows = c.rows(
+            "SELECT user_id, order_id, no, seq, amount, at FROM credit \
+             WHERE user_id >= $1 AND user_id <= $2",
+            &[from.into(), upto.into()],
+        );
+        while let Some(row) = rows.try_next().await? {
+            let of = (OrderId(row.get(1)?), CancelNo(row.seats(2)?));
+            let fact = (row.int(3)?, row.int(4)?, row.int(5)?);
+            let facts = self.account(row.get(0)?);
+            let expected = facts.replay.credits.remove(&of);
+            facts.expect(
+                book,
+                Rule::LedgerMatchesJournal,
+                expected == Some(fact),
+                || format!("refund {of:?} is {fact:?}, in the journal {expected:?}"),
+            );
+        }
+        Ok(())
+    }
+
     /// Keys are forgotten after a while, so that those of the journal need not
     /// be there.
     async fn keys(
@@ -317,6 +345,7 @@ fn conclude(user: UserId, facts: &Facts, book: &mut Book) {
     let lost: HashMap<&str, usize> = HashMap::from([
         ("transfers", replay.transfers.len()),
         ("prepares", replay.prepares.len()),
+        ("refunds", replay.credits.len()),
     ]);
     for (what, count) in lost.into_iter().filter(|(_, count)| *count > 0) {
         facts.expect(book, Rule::LedgerMatchesJournal, false, || {

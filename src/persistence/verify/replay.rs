@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::domain::ids::{HoldId, OrderId, TimetableId, UserId};
-use crate::domain::order::{Order, OrderStatus, PricedSeats};
+use crate::domain::money::Money;
+use crate::domain::order::{Cancel, CancelNo, Order, OrderStatus, PricedSeats, paid};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::{Event, HoldEnd};
@@ -41,6 +42,8 @@ pub(super) struct Replay {
     pub(super) holds: HashMap<HoldId, HeldSeats>,
     pub(super) orders: HashMap<OrderId, Arc<Order>>,
     pub(super) disowned: HashSet<OrderId>,
+    /// Cancels whose refund is known to have come in, and when.
+    pub(super) refunded: HashMap<(OrderId, CancelNo), Timestamp>,
 }
 
 impl Replay {
@@ -51,6 +54,7 @@ impl Replay {
             holds: HashMap::new(),
             orders: HashMap::new(),
             disowned: HashSet::new(),
+            refunded: HashMap::new(),
         }
     }
 
@@ -138,6 +142,15 @@ impl Replay {
                     );
                 }
             }
+            Event::SeatsCancelled { order, cancel, .. } => self.cancel(*order, cancel, book),
+            Event::RefundPaid { order, no } => {
+                let cancel = self.cancel_of(*order, *no);
+                let is_owed = cancel.is_some_and(|cancel| cancel.refund > Money::ZERO);
+                let is_new = self.refunded.insert((*order, *no), at).is_none();
+                book.expect(Rule::CancelFollowsSale, is_owed && is_new, || {
+                    format!("cancel {no} of order {order} was refunded, unknown or again")
+                });
+            }
             Event::OrderOpened { .. } | Event::OrderAborted { .. } | Event::SeatsCooled { .. } => {
                 self.contradiction(book, || "an event that is never stored was".to_owned());
             }
@@ -210,6 +223,34 @@ impl Replay {
                 "hold {id} ended ({end:?}) at {at}, its deadline was {}",
                 held.expires_at
             )
+        });
+    }
+
+    fn cancel_of(&self, order: OrderId, no: CancelNo) -> Option<&Cancel> {
+        let order = self.orders.get(&order)?;
+        order.cancels.iter().find(|cancel| cancel.no == no)
+    }
+
+    fn cancel(&mut self, id: OrderId, cancel: &Cancel, book: &mut Book) {
+        let Some(order) = self.orders.get_mut(&id) else {
+            return self.contradiction(book, || format!("order {id} was cancelled, unknown"));
+        };
+        let paid = paid(&order.seats, order.discount);
+        let of_these = order.seats.iter().zip(paid);
+        let of_these = of_these.filter(|(priced, _)| cancel.seats.contains(&priced.seat));
+        let refund: Money = of_these.map(|(_, paid)| paid).sum();
+        let last = order.cancels.last().map_or(0, |last| last.no.0);
+        let is_right = cancel.no.0 == last + 1
+            && !cancel.seats.is_empty()
+            && cancel.refund == refund
+            && !order.cancels.iter().any(|c| c.request == cancel.request);
+        Arc::make_mut(order).cancel(cancel.clone());
+        let mut was_sold = true;
+        for seat in &cancel.seats {
+            was_sold &= self.seats.remove(seat) == Some(Taken::Sold(id));
+        }
+        book.expect(Rule::CancelFollowsSale, is_right && was_sold, || {
+            format!("order {id}: {cancel:?}, paid for these seats was {refund}")
         });
     }
 

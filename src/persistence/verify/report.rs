@@ -119,7 +119,7 @@ rules! {
     SoldSeatHasOrder = I1, "a sold seat is of one confirmed order that names it at that price";
     OrderSeatIsSold = I1, "a seat of a confirmed order is sold to it, and to it alone";
     JournalSellsOnce = I1, "the journal sells no seat twice";
-    TicketHasSeat = I1, "a ticket is of a seat that is sold to its order";
+    TicketHasSeat = I1, "a ticket is of a seat that is sold to its order, or else void";
     SeatsAreDistinct = I2, "held, sold and blocked seats are distinct and within the capacity";
     JournalSeatsAreDistinct = I2, "in the journal only free seats are held or blocked";
     BlocksMatchJournal = I2, "the blocked seats are those that the journal leaves";
@@ -136,8 +136,11 @@ rules! {
     PreparedWithinBalance = I7, "what is set aside is within the balance";
     LedgerMatchesJournal = I7, "balance, transfers and what is set aside are those of the journal";
     OrderIsPaid = I7, "a confirmed wallet order has its money, once, spent or set aside";
+    CancelFollowsSale = I7, "a cancel gives sold seats back, once, and what was paid for them";
+    CancelsMatchJournal = I7, "the cancels are those that the journal tells";
+    RefundHasCancel = I7, "a refund is of a cancel of its amount, and comes in once";
     TransferHasOrder = I7, "a payment is of a confirmed order of its amount";
-    PrepareHasFate = I7, "money is spent for confirmed orders only, and returned for others only";
+    PrepareHasFate = I7, "money is spent for orders that were confirmed only, and returned for others only";
     NumbersAreReserved = I8, "a number of a queue is given once, from those reserved, in turn";
     OnePlaceAUser = I8, "a user has one place in a queue at a time";
     AdmittedInOrder = I8, "nobody enters before one who waits with a lower number";
@@ -150,7 +153,7 @@ rules! {
     VersionMatchesJournal = I9, "an entity is at the version where its journal ends";
     EpochsNeverGoBack = I9, "epochs and activations never go back, nor beyond those of the shard";
     OutboxIsWhole = I9, "events are numbered from 1 without gaps";
-    OrderIsPublished = I9, "a confirmed order has one event, which tells it truly";
+    OrderIsPublished = I9, "a confirmed order, and a cancel, has one event, which tells it truly";
     PublishedHasTickets = I9, "an order whose event was published has all its tickets";
     OneOutcome = I10, "an idempotency key has either an order or an answer";
     KeysMatchJournal = I10, "an idempotency key has the outcome that the journal gave it, for good";
@@ -169,6 +172,8 @@ pub(super) struct Waiting {
     pub(super) admitted: u64,
     /// Orders whose event was not yet published and that lack tickets.
     pub(super) unticketed: u64,
+    /// Cancels whose refund is not known to have come in.
+    pub(super) unrefunded: u64,
 }
 
 /// Collects the findings.
@@ -226,6 +231,7 @@ impl Book {
             unpublished,
             admitted,
             unticketed,
+            unrefunded,
         } = self.waiting;
         let pending = [
             (
@@ -242,6 +248,7 @@ impl Book {
                 "people who are next in a queue and have no pass yet",
                 admitted,
             ),
+            ("refunds of cancels on their way", unrefunded),
         ];
         Report {
             checks: self.checks,

@@ -61,17 +61,24 @@ macro_rules! checks {
         rule: Rule::TicketHasSeat,
         checked: "SELECT count(*) FROM ticket",
         findings: concat!("SELECT 'ticket ' || ", $hex!("ticket.id"), " || ' of order ' || ", $hex!("ticket.order_id"), " \
-                || ' is for seat ' || ticket.seat || ', which is not sold to that order' \
+                || ' is for seat ' || ticket.seat || ' and ' || ticket.status || ', the seat is ' \
+                || CASE WHEN sold_seat.order_id = ticket.order_id THEN 'sold' ELSE 'not sold' END \
+                || ' to that order' \
              FROM ticket LEFT JOIN sold_seat ON sold_seat.timetable_id = ticket.timetable_id \
                AND sold_seat.seat = ticket.seat \
-             WHERE sold_seat.order_id IS DISTINCT FROM ticket.order_id \
-                OR sold_seat.user_id IS DISTINCT FROM ticket.user_id"),
+             LEFT JOIN orders AS o ON o.id = ticket.order_id \
+             WHERE o.user_id IS DISTINCT FROM ticket.user_id OR NOT coalesce(CASE ticket.status \
+                 WHEN 'valid' THEN sold_seat.order_id = ticket.order_id \
+                   AND sold_seat.user_id = ticket.user_id \
+                 WHEN 'void' THEN sold_seat.order_id IS DISTINCT FROM ticket.order_id \
+                 ELSE false END, false)"),
     },
     // By one pass over the transfers, sorted, and not by looking up each order's:
     // they have no index by cause.
     TableCheck {
         rule: Rule::OrderIsPaid,
-        checked: "SELECT count(*) FROM orders WHERE method = 'wallet' AND status = 'confirmed'",
+        checked: "SELECT count(*) FROM orders \
+            WHERE method = 'wallet' AND status IN ('confirmed', 'cancelled')",
         findings: concat!("WITH paid AS MATERIALIZED ( \
                  SELECT cause_id, count(*) AS times, max(amount) AS amount, \
                         max(", $hex!("user_id"), ") AS user_id \
@@ -81,7 +88,7 @@ macro_rules! checks {
                 || coalesce(p.state || ' ' || p.amount, 'not there') \
              FROM orders AS o LEFT JOIN paid ON paid.cause_id = o.id \
              LEFT JOIN prepare AS p ON p.order_id = o.id \
-             WHERE o.method = 'wallet' AND o.status = 'confirmed' AND NOT coalesce(CASE \
+             WHERE o.method = 'wallet' AND o.status IN ('confirmed', 'cancelled') AND NOT coalesce(CASE \
                  WHEN p.order_id IS NULL THEN o.amount = 0 AND paid.times IS NULL \
                  WHEN p.user_id <> o.user_id OR p.timetable_id <> o.timetable_id \
                    OR p.amount <> o.amount THEN false \
@@ -100,7 +107,7 @@ macro_rules! checks {
                 || coalesce(' of amount ' || o.amount, ', which is not there') \
              FROM transfer AS t LEFT JOIN orders AS o ON o.id = t.cause_id \
              LEFT JOIN prepare AS p ON p.order_id = t.cause_id \
-             WHERE t.cause = 'order' AND NOT coalesce(o.status = 'confirmed' \
+             WHERE t.cause = 'order' AND NOT coalesce(o.status IN ('confirmed', 'cancelled') \
                  AND o.user_id = t.user_id AND o.amount = t.amount AND p.state = 'posted' \
                  AND t.credit = 'sales:' || ",
             $uuid!("o.timetable_id"),
@@ -113,8 +120,35 @@ macro_rules! checks {
         findings: concat!("SELECT 'the money of order ' || ", $hex!("p.order_id"), " || ' is ' || p.state \
                 || ', the order is ' || coalesce(o.status, 'not there') \
              FROM prepare AS p LEFT JOIN orders AS o ON o.id = p.order_id \
-             WHERE (p.state = 'posted' AND o.status IS DISTINCT FROM 'confirmed') \
-                OR (p.state = 'void' AND o.status = 'confirmed')"),
+             WHERE (p.state = 'posted' AND coalesce(o.status, '') NOT IN ('confirmed', 'cancelled')) \
+                OR (p.state = 'void' AND o.status IN ('confirmed', 'cancelled'))"),
+    },
+    TableCheck {
+        rule: Rule::RefundHasCancel,
+        checked: "SELECT count(*) FROM credit",
+        findings: concat!(
+            "SELECT 'a refund of ' || r.amount || ' for cancel ' || r.no || ' of order ' || ", $hex!("r.order_id"), " \
+                || ' came in, the cancel refunds ' || coalesce(CAST(n.refund AS text), 'nothing') \
+             FROM credit AS r \
+             LEFT JOIN cancellation AS n ON n.order_id = r.order_id AND n.no = r.no \
+             LEFT JOIN transfer AS t ON t.user_id = r.user_id AND t.seq = r.seq \
+             WHERE NOT coalesce(n.user_id = r.user_id AND n.refund = r.amount \
+                 AND t.cause = 'refund' AND t.cause_id = r.order_id AND t.amount = r.amount \
+                 AND t.debit = 'sales:' || ",
+            $uuid!("n.timetable_id"),
+            ", false) \
+             UNION ALL \
+             SELECT 'transfer ' || t.seq || ' of user ' || ", $hex!("t.user_id"), " || ' refunds ' || t.amount \
+                || ' for no cancel' \
+             FROM transfer AS t LEFT JOIN credit AS r ON r.user_id = t.user_id AND r.seq = t.seq \
+             WHERE t.cause = 'refund' AND r.user_id IS NULL \
+             UNION ALL \
+             SELECT 'cancel ' || n.no || ' of order ' || ", $hex!("n.order_id"), " || ' refunds ' || n.refund \
+                || ', which did not come in' \
+             FROM cancellation AS n LEFT JOIN credit AS r \
+               ON r.user_id = n.user_id AND r.order_id = n.order_id AND r.no = n.no \
+             WHERE n.refund > 0 AND n.refunded_at IS NOT NULL AND r.user_id IS NULL"
+        ),
     },
     TableCheck {
         rule: Rule::EpochsNeverGoBack,
@@ -156,10 +190,12 @@ const SQLITE: &[TableCheck] = checks!(sqlite_hex, sqlite_uuid);
 const POSTGRES: &[TableCheck] = checks!(postgres_hex, postgres_uuid);
 
 const UNPOSTED: &str = "SELECT count(*) FROM prepare JOIN orders ON orders.id = order_id \
-    WHERE state = 'prepared' AND orders.status = 'confirmed'";
+    WHERE state = 'prepared' AND orders.status IN ('confirmed', 'cancelled')";
 
 const UNDECIDED: &str = "SELECT count(*) FROM prepare LEFT JOIN orders ON orders.id = order_id \
-    WHERE state = 'prepared' AND orders.status IS DISTINCT FROM 'confirmed'";
+    WHERE state = 'prepared' AND coalesce(orders.status, '') NOT IN ('confirmed', 'cancelled')";
+
+const UNREFUNDED: &str = "SELECT count(*) FROM cancellation WHERE refunded_at IS NULL";
 
 const UNPUBLISHED: &str = "SELECT count(*) FROM outbox WHERE published_at IS NULL";
 
@@ -185,6 +221,7 @@ pub(super) async fn audit(c: &mut Snapshot, book: &mut Book) -> Result<(), Store
     }
     book.waiting.unposted = c.count(UNPOSTED).await?;
     book.waiting.undecided = c.count(UNDECIDED).await?;
+    book.waiting.unrefunded = c.count(UNREFUNDED).await?;
     book.waiting.unpublished = c.count(UNPUBLISHED).await?;
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! One timetable after the other: its journal, and its rows against it.
 
+mod cancels;
+
 use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt as _;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use self::cancels::{CancelFacts, cancelled_seats, plain_seats};
 use super::capacity::Capacities;
 use super::journal::{self, Chain};
 use super::progress::Progress;
@@ -47,6 +50,7 @@ pub(super) async fn audit(
             orders: HashMap::new(),
         };
         rows.orders(c, replay.as_ref(), book).await?;
+        rows.cancels(c, replay.as_ref(), book).await?;
         rows.sold_seats(c, book).await?;
         rows.blocked_seats(c, replay.as_ref(), book).await?;
         rows.holds(c, replay.as_ref(), book).await?;
@@ -87,6 +91,9 @@ struct OrderFacts {
     user: UserId,
     amount: Money,
     seats: PricedSeats,
+    /// Those that were given back since.
+    cancelled: Vec<SeatIndex>,
+    cancels: HashMap<u32, CancelFacts>,
     events: u32,
     is_published: bool,
 }
@@ -119,7 +126,7 @@ impl Rows {
     ) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT id, user_id, hold_id, payment_id, method, status, subtotal, discount, amount, \
-                    created_at, seats FROM orders WHERE timetable_id = $1",
+                    created_at, seats, refunded, cancelled FROM orders WHERE timetable_id = $1",
             &[self.id.0.into()],
         );
         while let Some(row) = rows.try_next().await? {
@@ -132,11 +139,12 @@ impl Rows {
                     format!("order {id} is not the one that the journal confirmed")
                 });
             }
-            if row.get::<&str>(5)? != "confirmed" {
+            if !matches!(row.get(5)?, "confirmed" | "cancelled") {
                 continue;
             }
             let user = UserId(row.get(1)?);
-            for priced in &seats {
+            let cancelled = plain_seats(row.get(12)?);
+            for priced in seats.iter().filter(|p| !cancelled.contains(&p.seat)) {
                 let named = Taken::Ordered(id, user, priced.price);
                 let before = self.taken.insert(priced.seat, named);
                 book.expect(Rule::OrderSeatIsSold, before.is_none(), || {
@@ -151,6 +159,8 @@ impl Rows {
                 user,
                 amount,
                 seats,
+                cancelled,
+                cancels: HashMap::new(),
                 events: 0,
                 is_published: false,
             };
@@ -381,18 +391,19 @@ impl Rows {
                 });
             }
         }
+        drop(rows);
         for (id, order) in &self.orders {
             book.expect(Rule::OrderIsPublished, order.events == 1, || {
                 format!("order {id} has {} events", order.events)
             });
         }
-        Ok(())
+        cancels::events(self.id, &mut self.orders, c, book).await
     }
 
     async fn tickets(&self, c: &mut Snapshot, book: &mut Book) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT orders.id, count(ticket.id) FROM orders \
-             LEFT JOIN ticket ON ticket.order_id = orders.id \
+             LEFT JOIN ticket ON ticket.order_id = orders.id AND ticket.status = 'valid' \
              WHERE orders.timetable_id = $1 GROUP BY orders.id",
             &[self.id.0.into()],
         );
@@ -402,7 +413,7 @@ impl Rows {
                 continue;
             };
             let tickets = row.int(1)?.unsigned_abs();
-            let wanted = order.seats.len() as u64;
+            let wanted = order.seats.len().saturating_sub(order.cancelled.len()) as u64;
             if order.is_published {
                 book.expect(Rule::PublishedHasTickets, tickets >= wanted, || {
                     format!("order {id} has {tickets} tickets for {wanted} seats")
@@ -449,7 +460,9 @@ fn is_confirmed_order(
         && order.status.as_str() == row.get::<&str>(5)?
         && order.discount.0 == row.int(7)?
         && order.created_at.0 == row.int(9)?
-        && order.seats == *seats)
+        && order.seats == *seats
+        && order.refunded().0 == row.int(11)?
+        && cancelled_seats(order).eq(plain_seats(row.get(12)?)))
 }
 
 /// Stored seats: `[[seat, price], …]`.

@@ -16,15 +16,26 @@ fn restored(timetable: &Timetable) -> Timetable {
     };
     let stored = Stored {
         holds: timetable.holds().cloned().map(unpinned).collect(),
-        orders: timetable
+        orders: timetable.confirmed.iter().map(as_confirmed).collect(),
+        cancels: timetable
             .confirmed
             .iter()
-            .map(|order| (**order).clone())
+            .flat_map(|order| order.cancels.iter().map(|c| (order.id, c.clone())))
             .collect(),
+        refunds_due: timetable.refunds_due.iter().copied().collect(),
         aborted: timetable.aborted.iter().copied().collect(),
         blocked: blocked.collect(),
     };
     Timetable::restore(Arc::clone(&timetable.plan), stored)
+}
+
+/// An order's row, to which its cancels come from elsewhere.
+fn as_confirmed(order: &Arc<Order>) -> Order {
+    Order {
+        status: OrderStatus::Confirmed,
+        cancels: vec![],
+        ..(**order).clone()
+    }
 }
 
 #[test]
@@ -101,6 +112,16 @@ enum Act {
     Resolve {
         order: usize,
     },
+    Cancel {
+        order: usize,
+        by: Option<u128>,
+        seats: Option<Vec<usize>>,
+        request: u64,
+    },
+    RefundPaid {
+        order: usize,
+        no: u32,
+    },
     Block {
         seat: u32,
     },
@@ -128,6 +149,14 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (0usize..8).prop_map(|order| Act::Sell { order }),
         2 => (0usize..8).prop_map(|order| Act::Abort { order }),
         1 => (0usize..8).prop_map(|order| Act::Resolve { order }),
+        4 => (
+            0usize..4,
+            prop::option::of(1u128..4),
+            prop::option::of(prop::collection::vec(0usize..3, 1..3)),
+            0u64..100,
+        )
+            .prop_map(|(order, by, seats, request)| Act::Cancel { order, by, seats, request }),
+        1 => (0usize..4, 1u32..3).prop_map(|(order, no)| Act::RefundPaid { order, no }),
         1 => (0u32..20).prop_map(|seat| Act::Block { seat }),
         1 => (0u32..20).prop_map(|seat| Act::Unblock { seat }),
         3 => Just(Act::Settle),
@@ -218,6 +247,16 @@ impl Run {
             Act::Resolve { order } => Command::Resolve {
                 order: order_id(recent(order, self.orders)),
             },
+            Act::Cancel {
+                order,
+                by,
+                seats,
+                request,
+            } => self.cancelling(order, by, seats, request),
+            Act::RefundPaid { order, no } => Command::RefundPaid {
+                order: order_id(recent(order, self.orders)),
+                no: CancelNo(no),
+            },
             Act::Block { seat } => Command::Block {
                 seats: Seats::from_iter([SeatIndex(seat)]),
             },
@@ -235,6 +274,37 @@ impl Run {
             }
         };
         Some(self.sale.run(self.now, command))
+    }
+
+    /// Seats are named by their places in the order, mostly.
+    fn cancelling(
+        &self,
+        order: usize,
+        by: Option<u128>,
+        seats: Option<Vec<usize>>,
+        request: u64,
+    ) -> Command {
+        let sold: Vec<_> = self.sale.timetable.confirmed.iter().collect();
+        let back = sold.len().saturating_sub(1 + order);
+        let order = sold.get(back);
+        let named = |places: Vec<usize>| {
+            let mut seats: Seats = places
+                .into_iter()
+                .filter_map(|at| order?.seats.get(at).map(|priced| priced.seat))
+                .collect();
+            seats.sort_unstable();
+            seats.dedup();
+            NamedSeats {
+                seats,
+                unknown: vec![],
+            }
+        };
+        Command::Cancel {
+            order: order.map_or(order_id(0), |order| order.id),
+            by: by.map_or(CancelledBy::Organizer, |by| CancelledBy::Buyer(user(by))),
+            seats: seats.map(named),
+            request: CancelRequest(request),
+        }
     }
 
     fn holding(&mut self, by: u128, choice: Choice) -> Command {
@@ -271,7 +341,7 @@ fn check(timetable: &Timetable) {
                         .confirmed
                         .get(*order)
                         .unwrap()
-                        .seats
+                        .kept()
                         .iter()
                         .any(|priced| priced.seat == index)
                 );
@@ -298,9 +368,16 @@ fn check(timetable: &Timetable) {
     }
     let mut sold = HashMap::new();
     for order in timetable.confirmed.iter() {
-        *have.entry(order.user).or_default() += u32::try_from(order.seats.len()).unwrap();
+        let kept = order.kept();
+        let count = u32::try_from(kept.len()).unwrap();
+        if count > 0 {
+            *have.entry(order.user).or_default() += count;
+        }
         assert_eq!(order.amount(), total(&order.seats), "I7");
-        for priced in &order.seats {
+        let left = order.amount().minus(order.refunded());
+        assert_eq!(left, total(&kept), "I7");
+        assert_eq!(order.status == OrderStatus::Cancelled, kept.is_empty());
+        for priced in &kept {
             assert_eq!(sold.insert(priced.seat, order.id), None, "I1");
         }
     }
@@ -369,6 +446,12 @@ proptest! {
         let back = restored(&run.sale.timetable);
         prop_assert_eq!(&back.seats, &live);
         check(&back);
+        prop_assert_eq!(&back.refunds_due, &run.sale.timetable.refunds_due);
+        let orders = |timetable: &Timetable| {
+            let orders = timetable.confirmed.iter().map(|order| (**order).clone());
+            orders.collect::<Vec<_>>()
+        };
+        prop_assert_eq!(orders(&back), orders(&run.sale.timetable));
     }
 
     /// What a crash leaves: everything up to some decision in the database,

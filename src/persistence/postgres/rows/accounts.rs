@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::super::cancels::Credits;
 use super::super::statement::Statement;
 use crate::persistence::batch::{AccountChanges, KeyAnswer};
 
@@ -13,6 +14,7 @@ pub(in super::super) struct Accounts<'a> {
     transfers: Transfers<'a>,
     prepares: Prepares,
     keys: Keys<'a>,
+    credits: Credits,
 }
 
 #[derive(Default)]
@@ -73,6 +75,7 @@ const KEYS: &str = "INSERT INTO idempotency \
 
 impl<'a> Accounts<'a> {
     pub(in super::super) fn add(&mut self, id: Uuid, changes: &'a AccountChanges) {
+        self.credits.add(id, changes);
         if let Some(balance) = changes.balance {
             self.wallets.0.push(id);
             self.wallets.1.push(balance.0);
@@ -128,6 +131,7 @@ impl<'a> Accounts<'a> {
         if !self.keys.users.is_empty() {
             self.keys.put(into);
         }
+        self.credits.put(into);
     }
 }
 

@@ -102,7 +102,7 @@ impl SqliteStore {
     ) -> Result<Vec<(TimetableId, u64)>, StoreError> {
         // Ids of orders begin with their time, so that their key bounds it.
         let first = sqlx::query(
-            "SELECT timetable_id, sum(json_array_length(seats)) FROM orders
+            "SELECT timetable_id, sum(json_array_length(seats) - json_array_length(cancelled)) FROM orders
              WHERE id >= ? AND status = 'confirmed' GROUP BY timetable_id",
         );
         let rows = first
