@@ -10,9 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 const COMMIT: &[u8] = b"COMMIT\0";
 
 /// … and what comes first where a prepared statement is run that is a transaction
-/// of its own, on a connection that the client opened for these.
+/// of its own, on a connection that the client opened for these, with this among
+/// its settings.
 const BIND: u8 = b'B';
-const FOR_BATCHES: &[u8] = b"plan_cache_mode";
+const FOR_BATCHES: &[u8] = b"plan_cache_mode=";
 
 /// How much is passed on at once, in bytes.
 const CHUNK: usize = 16 * 1_024;
