@@ -42,6 +42,15 @@ async fn take_shard_of(taker: &mut PgConnection, user: UserId) {
         .unwrap();
 }
 
+async fn lock_row_of(beside: &mut PgConnection, user: UserId) {
+    execute(beside, "BEGIN").await;
+    sqlx::query("SELECT 1 FROM entity WHERE id = $1 FOR UPDATE")
+        .bind(user.0)
+        .fetch_one(beside)
+        .await
+        .unwrap();
+}
+
 /// A taker loads as soon as it has the shard: by then a batch of the owner before
 /// is committed, or it never will be. Breaks with a fence that locks too little.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,13 +60,8 @@ async fn what_a_taker_has_loaded_no_open_batch_changes() {
     f.write(vec![f.charge(ann, 1)]).await;
     let mut beside = connect(&f.settings.url).await;
     let mut taker = connect(&f.settings.url).await;
-    // The batch stands still in its second statement, behind this row.
-    execute(&mut beside, "BEGIN").await;
-    sqlx::query("SELECT 1 FROM entity WHERE id = $1 FOR UPDATE")
-        .bind(ann.0)
-        .fetch_one(&mut beside)
-        .await
-        .unwrap();
+    // The batch stands still behind this row, its shard locked.
+    lock_row_of(&mut beside, ann).await;
     let (store, batch) = (f.store.clone(), Arc::new(vec![f.charge(ann, 2)]));
     let commit = tokio::spawn(async move { store.commit(batch).await });
     until_waiting(&mut taker, 1).await;
@@ -90,8 +94,8 @@ async fn of_two_lives_at_the_same_time_one_is_written() {
     f.write(vec![f.charge(ann, 1)]).await;
     let mut beside = connect(&f.settings.url).await;
     let mut watcher = connect(&f.settings.url).await;
-    // The first that comes to write rows stands still, its version changed.
-    execute(&mut beside, "BEGIN; LOCK TABLE journal IN EXCLUSIVE MODE").await;
+    // Both have looked at all there is when they come to change this row.
+    lock_row_of(&mut beside, ann).await;
     let life = |number| {
         let mut contribution = f.charge(ann, 2);
         contribution.after.activation = Activation(number);

@@ -40,10 +40,15 @@ pub(super) fn moved(statement: &mut Statement) {
         .named("new", "SELECT id, kind FROM known WHERE false");
 }
 
-/// Whether the batch as one statement is passed over in this build: what is
-/// broken is how its steps are put together.
+/// Whether the batch as one statement is passed over in this build. What is broken
+/// is in the steps, and one that fails would be taken again by them.
 pub(super) fn is_taken_step_by_step() -> bool {
-    [Switch::NoFence, Switch::KeyShare, Switch::RetryBlindly]
-        .into_iter()
-        .any(sabotage::is_on)
+    [
+        Switch::NoFence,
+        Switch::KeyShare,
+        Switch::RetryBlindly,
+        Switch::SelectNotUpdate,
+    ]
+    .into_iter()
+    .any(sabotage::is_on)
 }
