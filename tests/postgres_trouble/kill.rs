@@ -89,3 +89,15 @@ async fn a_cancel_on_postgres_is_whole_or_nothing_whenever_the_process_dies() {
         .assert_a_cancel_is_whole_or_nothing_at_each_step()
         .await;
 }
+
+/// A server that notes too early that a refund came in, and dies, must be found out,
+/// or the test above shows nothing.
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_forgets_a_refund_on_postgres_is_found_out() {
+    let place = Place::fresh().await;
+    let mut world = place.world(&[]).await;
+    let broken = "refund-not-due,die-at:cancel-true:1";
+    let lost = world.lost_by_a_cancel_with(broken).await;
+    assert_eq!(lost, (2 * crate::world::PRICE, true));
+}
