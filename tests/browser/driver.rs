@@ -1,7 +1,8 @@
 //! A browser: Debian's Chromium without a window, driven by the W3C WebDriver
 //! protocol, which is JSON over HTTP.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -202,7 +203,18 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Its browser ends with it.
+        // Told that the session is over, it ends its browser; killed, it would
+        // leave it.
+        let path = self.session.trim_start_matches("http://");
+        if let Some((host, path)) = path.split_once('/')
+            && let Ok(mut driver) = TcpStream::connect(host)
+        {
+            let end =
+                format!("DELETE /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let _ = driver.set_read_timeout(Some(SHOWN_LIMIT));
+            let _ = driver.write_all(end.as_bytes());
+            let _ = driver.read_to_end(&mut Vec::new());
+        }
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }

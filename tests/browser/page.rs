@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::common::process::{ADMIN_EMAIL, ADMIN_PASSWORD};
-use crate::driver::{Browser, Screen};
+use crate::driver::{Browser, ENTER, Screen};
 
 /// What scripts of these tests may say: the exact value of a figure, and the
 /// text of an element.
@@ -39,11 +39,30 @@ impl Page {
     }
 
     pub(crate) async fn fill_in(&self, email: &str, password: &str) {
-        self.browser
-            .run("for (const id of ['email', 'password']) document.getElementById(id).value = ''")
-            .await;
+        let clear =
+            "for (const id of ['email', 'password']) document.getElementById(id).value = '';
+            document.getElementById('sign-in-error').textContent = ''";
+        self.browser.run(clear).await;
         self.browser.type_into("#email", email).await;
         self.browser.type_into("#password", password).await;
+    }
+
+    /// Signs in by keyboard, in vain: the page says why. On a machine that is
+    /// busy it may have to be tried again, as it says then.
+    pub(crate) async fn is_refused(&self, email: &str, password: &str, why: &str) {
+        const TRIES_MAX: usize = 5;
+        let mut said = Value::Null;
+        for _ in 0..TRIES_MAX {
+            self.fill_in(email, password).await;
+            self.browser.press(ENTER).await;
+            self.shows("why not", "text('sign-in-error') !== ''").await;
+            let script = format!("{WORDS} return text('sign-in-error')");
+            said = self.browser.run(&script).await;
+            if said.as_str().is_some_and(|said| said.contains(why)) {
+                return;
+            }
+        }
+        panic!("{email} was told {said}");
     }
 
     /// As the administrator that the server has made.
