@@ -39,8 +39,8 @@ pub enum Scope {
     Kafka,
     /// Those on which a waiting room has had people.
     Queues,
-    /// Those that have asked whether a newcomer is a person.
-    HumanChecks,
+    /// Those that have asked a newcomer for a proof of work or a human check.
+    Door,
 }
 
 /// What is known of a metric beforehand.
@@ -175,14 +175,14 @@ metrics! {
     /// By how much entries came at another time than was told on joining.
     Queues Histogram QUEUE_ETA_ERROR_SECONDS = "onsale_queue_eta_error_seconds" [direction];
     /// Proofs of work that newcomers of waiting rooms were asked for or gave.
-    Always Counter QUEUE_PROOFS_TOTAL = "onsale_queue_proofs_total" [outcome];
+    Door Counter QUEUE_PROOFS_TOTAL = "onsale_queue_proofs_total" [outcome];
     /// The difficulty of the proof of work that was asked for last.
-    Always Gauge QUEUE_PROOF_BITS = "onsale_queue_proof_bits" [];
+    Door Gauge QUEUE_PROOF_BITS = "onsale_queue_proof_bits" [];
     /// Checks whether who joins a waiting room is a person; failed-open got in unchecked
     /// because the service was away.
-    HumanChecks Counter QUEUE_HUMAN_CHECKS_TOTAL = "onsale_queue_human_checks_total" [outcome];
+    Door Counter QUEUE_HUMAN_CHECKS_TOTAL = "onsale_queue_human_checks_total" [outcome];
     /// Time that the service for these checks took to answer.
-    HumanChecks Histogram QUEUE_HUMAN_CHECK_SECONDS = "onsale_queue_human_check_seconds" [];
+    Door Histogram QUEUE_HUMAN_CHECK_SECONDS = "onsale_queue_human_check_seconds" [];
     /// Live sockets of a waiting room on this node.
     Queues Gauge QUEUE_SOCKETS = "onsale_queue_sockets" [queue];
     /// Frames that were skipped for sockets that were too slow for them.
