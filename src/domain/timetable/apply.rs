@@ -17,14 +17,16 @@ pub(super) struct Unsettled {
     pub(super) seats: Seats,
     /// Those that come back don't before this.
     pub(super) free_at: Option<Timestamp>,
+    /// Against whose limit they count until then.
+    pub(super) counted_for: Option<UserId>,
 }
 
 impl Timetable {
-    pub(super) fn count_for(&mut self, user: UserId, seats: &PricedSeats) {
+    pub(super) fn count_for(&mut self, user: UserId, seats: impl Iterator<Item = SeatIndex>) {
         let entry = self.users.entry(user).or_default();
-        for priced in seats {
+        for seat in seats {
             entry.total += 1;
-            let Some(grade) = self.plan.grade_index(priced.seat) else {
+            let Some(grade) = self.plan.grade_index(seat) else {
                 continue;
             };
             if self
@@ -108,7 +110,7 @@ impl Timetable {
         for seat in &seats {
             self.set_seat(*seat, Seat::Selling(order.id));
         }
-        self.unsettle(seq, seats, None);
+        self.unsettle(seq, seats);
         self.confirmed.insert(Arc::clone(order));
     }
 
@@ -124,16 +126,17 @@ impl Timetable {
             );
         }
         if !blocked {
-            self.unsettle(seq, seats.clone(), None);
+            self.unsettle(seq, seats.clone());
         }
     }
 
     /// What becomes of `seats` waits until decision `seq` is in the database.
-    pub(super) fn unsettle(&mut self, seq: Seq, seats: Seats, free_at: Option<Timestamp>) {
+    pub(super) fn unsettle(&mut self, seq: Seq, seats: Seats) {
         self.unsettled.push_back(Unsettled {
             seq,
             seats,
-            free_at,
+            free_at: None,
+            counted_for: None,
         });
     }
 
@@ -155,14 +158,14 @@ impl Timetable {
         };
         let user = hold.user;
         hold.seats.extend(seats.iter().copied());
-        self.count_for(user, seats);
+        self.count_for(user, seats.iter().map(|priced| priced.seat));
         for priced in seats {
             self.set_seat(priced.seat, Seat::Held(id));
         }
     }
 
     pub(super) fn apply_held(&mut self, hold: Hold) {
-        self.count_for(hold.user, &hold.seats);
+        self.count_for(hold.user, hold.seats.iter().map(|priced| priced.seat));
         for priced in &hold.seats {
             self.set_seat(priced.seat, Seat::Held(hold.id));
         }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::apply::Unsettled;
 use super::command::{CancelledBy, Event, NamedSeats, NotCancellable, Refusal, Reply};
 use super::{Seat, Timetable};
 use crate::domain::decision::Decision;
@@ -121,11 +122,17 @@ impl Timetable {
             return;
         };
         let (user, is_owed) = (order.user, order.owes(cancel));
-        self.discount_from(user, &cancel.seats);
         for seat in &cancel.seats {
             self.set_seat(*seat, Seat::Releasing);
         }
-        self.unsettle(seq, cancel.seats.clone(), free_at);
+        // So does what the limit has room for again: a hold that took that room is
+        // not to outlive the cancel that made it.
+        self.unsettled.push_back(Unsettled {
+            seq,
+            seats: cancel.seats.clone(),
+            free_at,
+            counted_for: Some(user),
+        });
         if is_owed {
             self.refunds_due.insert((id, cancel.no));
         }

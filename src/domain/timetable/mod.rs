@@ -469,9 +469,13 @@ impl Machine for Timetable {
 
     fn settle(&mut self, upto: Seq) {
         while self.unsettled.front().is_some_and(|one| one.seq <= upto) {
-            let Some(Unsettled { seats, free_at, .. }) = self.unsettled.pop_front() else {
+            let Some(settled) = self.unsettled.pop_front() else {
                 return;
             };
+            let Unsettled { seats, free_at, .. } = settled;
+            if let Some(user) = settled.counted_for {
+                self.discount_from(user, &seats);
+            }
             for index in seats {
                 match (self.seat(index), free_at) {
                     (Some(Seat::Selling(order)), _) => self.set_seat(index, Seat::Sold(order)),

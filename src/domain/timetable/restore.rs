@@ -53,7 +53,7 @@ impl Timetable {
             }
             let order = Arc::new(order);
             let kept = order.kept();
-            timetable.count_for(order.user, &kept);
+            timetable.count_for(order.user, kept.iter().map(|priced| priced.seat));
             for priced in &kept {
                 timetable.set_seat(priced.seat, Seat::Sold(order.id));
             }
@@ -95,18 +95,17 @@ impl Timetable {
     /// Counts again what each user has, after the limits by grade changed.
     pub(super) fn recount_users(&mut self) {
         self.users.clear();
-        let holds: Vec<_> = self
-            .holds
-            .values()
-            .map(|hold| (hold.user, hold.seats.clone()))
+        let seats_of = |seats: &PricedSeats| seats.iter().map(|priced| priced.seat).collect();
+        let holds = self.holds.values();
+        let orders = self.confirmed.iter();
+        let unsettled = self.unsettled.iter();
+        let counted: Vec<(UserId, Seats)> = holds
+            .map(|hold| (hold.user, seats_of(&hold.seats)))
+            .chain(orders.map(|order| (order.user, seats_of(&order.kept()))))
+            .chain(unsettled.filter_map(|one| Some((one.counted_for?, one.seats.clone()))))
             .collect();
-        let orders: Vec<_> = self
-            .confirmed
-            .iter()
-            .map(|order| (order.user, order.kept()))
-            .collect();
-        for (user, seats) in holds.into_iter().chain(orders) {
-            self.count_for(user, &seats);
+        for (user, seats) in counted {
+            self.count_for(user, seats.into_iter());
         }
     }
 }

@@ -106,6 +106,13 @@ fn what_is_cancelled_does_not_count_against_the_limit() {
         Err(Refusal::SeatLimitExceeded { have: 2, .. })
     ));
     cancel(&mut sale, Some(&["A-1-2"]), 7).unwrap();
+    // A hold could outlive a cancel that isn't durable.
+    for _ in 0..2 {
+        assert!(sale.hold(2, 1, &["A-1-3"]).is_err(), "it counts until then");
+        let again = Arc::clone(sale.timetable.plan());
+        sale.timetable.replan(again);
+    }
+    settle(&mut sale);
     sale.hold(2, 1, &["A-1-3"]).unwrap();
     // Also after the limits changed, and after a restart.
     let again = Arc::clone(sale.timetable.plan());

@@ -381,6 +381,11 @@ fn check(timetable: &Timetable) {
             assert_eq!(sold.insert(priced.seat, order.id), None, "I1");
         }
     }
+    for unsettled in &timetable.unsettled {
+        if let Some(user) = unsettled.counted_for {
+            *have.entry(user).or_default() += u32::try_from(unsettled.seats.len()).unwrap();
+        }
+    }
     for (user, count) in have {
         assert!(count <= timetable.plan.limits.max_seats_per_user);
         assert_eq!(timetable.users[&user].total, count);
