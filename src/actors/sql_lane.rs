@@ -15,7 +15,7 @@ use crate::persistence::constraints::{A_BALANCE_IS_NEVER_BELOW_ZERO, A_SEAT_IS_S
 use crate::persistence::store::commit::Verdict;
 use crate::persistence::{Store, StoreError};
 #[cfg(feature = "sabotage")]
-use crate::sabotage::{self, Point};
+use crate::sabotage::{self, Point, Switch};
 use crate::telemetry::{self, FlushMetrics};
 
 /// The first wait after a failed write, and the longest.
@@ -28,6 +28,10 @@ const STALLED_AFTER: Duration = Duration::from_secs(1);
 /// For so long after its last good write a lane takes work that doesn't wait
 /// for the database.
 pub const OUTAGE_MAX: Duration = Duration::from_secs(30);
+
+/// By how much a build that tells of passes too early does so, at least.
+#[cfg(feature = "sabotage")]
+const REVEALED_BEFORE: Duration = Duration::from_millis(50);
 
 impl Parcel for Contribution {
     fn begin(decided: &Decided) -> Self {
@@ -159,6 +163,11 @@ impl SqlWriter {
             let begun = monotonic();
             #[cfg(feature = "sabotage")]
             sabotage::pass(Point::Flush);
+            #[cfg(feature = "sabotage")]
+            if sabotage::is_on(Switch::RevealEarly) {
+                // Else a kill would rarely come between.
+                tokio::time::sleep(REVEALED_BEFORE).await;
+            }
             let result = self.store.commit(Arc::clone(contributions)).await;
             match result {
                 Ok(verdicts) => {
