@@ -279,6 +279,16 @@ impl Server {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// The administrator's token.
+    pub(crate) async fn admin_token(&self) -> String {
+        let mut connection = Connection::to(&self.target);
+        let (email, password) = ADMIN;
+        let body = format!(r#"{{"email":"{email}","password":"{password}"}}"#);
+        let sign_in = Request::post("/api/v1/sessions", body.as_bytes());
+        let answer = connection.send(&sign_in).await.unwrap();
+        member(answer.body, "access_token").to_owned()
+    }
+
     /// Runs `onsale-load` with this server's settings; returns what it prints.
     fn load_tool(&self, arguments: &[&str], last: &Path) -> String {
         let output = self

@@ -1,7 +1,7 @@
 //! Load for an Onsale server: simulated buyers who sell out a hall over HTTP.
 //!
 //! `prepare` makes accounts with money, `arena` something to sell, `run` the
-//! sale; `queue` a crowd before a waiting room. `accounts` measures signing up and signing in, which the others leave
+//! sale; `queue` a crowd before a waiting room; `coupons` a crowd that claims one. `accounts` measures signing up and signing in, which the others leave
 //! out on purpose.
 
 #![allow(
@@ -14,6 +14,7 @@ mod api;
 mod arena;
 mod buyer;
 mod client;
+mod coupons;
 mod fsync;
 mod pool;
 mod prepare;
@@ -56,6 +57,8 @@ enum Command {
     Run(run::RunArgs),
     /// Crowds before a waiting room.
     Queue(queue::QueueArgs),
+    /// Many claim one coupon. Exits 1 if anything is wrong.
+    Coupons(coupons::CouponsArgs),
     /// Sign up and sign in.
     Accounts(accounts::AccountsArgs),
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
             Command::Arena(args) => arena::arena(args).await.map(|()| true),
             Command::Run(args) => run::run(args).await,
             Command::Queue(args) => queue::queue(args).await,
+            Command::Coupons(args) => coupons::coupons(args).await,
             Command::Accounts(args) => accounts::accounts(args).await,
         }
     });
