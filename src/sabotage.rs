@@ -11,6 +11,9 @@
 //! | `retry-blindly` | rows are written whatever version their entity is at |
 //! | `refund-not-due` | a cancel's refund is noted as paid before it is |
 //! | `no-credit` | a cancel's refund is noted as paid, and never is |
+//! | `claim-not-stored` | claims of coupons are acknowledged and not written |
+//! | `no-claim-void` | the coupon of an order that came to nothing stays with it |
+//! | `no-coupon-return` | the coupon of a cancelled order is noted as back, and never is |
 //! | `no-fence` | Postgres: a batch doesn't look who owns its shards |
 //! | `key-share` | Postgres: it looks, with a lock that doesn't hold up a taker |
 //! | `select-not-update` | Postgres: it looks which version an entity is at, then changes it |
@@ -40,6 +43,12 @@ pub enum Switch {
     RefundNotDue,
     /// `no-credit`
     NoCredit,
+    /// `claim-not-stored`
+    ClaimNotStored,
+    /// `no-claim-void`
+    NoClaimVoid,
+    /// `no-coupon-return`
+    NoCouponReturn,
     /// `no-fence`
     NoFence,
     /// `key-share`
@@ -73,10 +82,22 @@ pub enum Point {
     Checkpointed,
     /// `answer`: its reply is about to leave.
     Answer,
+    /// `order-opened`: the saga of an order has pinned the hold.
+    OrderOpened,
+    /// `order-discounted`: the coupon's claim is set aside, if there is one.
+    OrderDiscounted,
+    /// `order-prepared`: the money is set aside, too.
+    OrderPrepared,
+    /// `order-true`: the seats are sold, durably, and nobody was told.
+    OrderTrue,
+    /// `order-claimed`: the claim is used, the money is still set aside.
+    OrderClaimed,
     /// `cancel-asked`: the saga of a cancel is about to ask the timetable.
     CancelAsked,
     /// `cancel-true`: the cancel is durable, its refund is not on its way yet.
     CancelTrue,
+    /// `cancel-coupon-back`: the coupon is back, the refund is not on its way yet.
+    CancelCouponBack,
     /// `cancel-credited`: the refund is in the wallet, and only the wallet knows.
     CancelCredited,
 }
@@ -102,6 +123,9 @@ fn parse(word: &str) -> Option<Switch> {
         "retry-blindly" => Switch::RetryBlindly,
         "refund-not-due" => Switch::RefundNotDue,
         "no-credit" => Switch::NoCredit,
+        "claim-not-stored" => Switch::ClaimNotStored,
+        "no-claim-void" => Switch::NoClaimVoid,
+        "no-coupon-return" => Switch::NoCouponReturn,
         "no-fence" => Switch::NoFence,
         "key-share" => Switch::KeyShare,
         "select-not-update" => Switch::SelectNotUpdate,
@@ -125,6 +149,12 @@ fn point_of(name: &str) -> Option<Point> {
         "committed" => Point::Committed,
         "checkpointed" => Point::Checkpointed,
         "answer" => Point::Answer,
+        "order-opened" => Point::OrderOpened,
+        "order-discounted" => Point::OrderDiscounted,
+        "order-prepared" => Point::OrderPrepared,
+        "order-true" => Point::OrderTrue,
+        "order-claimed" => Point::OrderClaimed,
+        "cancel-coupon-back" => Point::CancelCouponBack,
         "cancel-asked" => Point::CancelAsked,
         "cancel-true" => Point::CancelTrue,
         "cancel-credited" => Point::CancelCredited,

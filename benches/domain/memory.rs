@@ -87,7 +87,14 @@ fn sold_out() -> (Timetable, u32) {
             user: user(number),
             method: onsale::domain::order::Method::Wallet,
         };
-        for command in [hold(number, first, count), open, Command::Sell { order }] {
+        for command in [
+            hold(number, first, count),
+            open,
+            Command::Sell {
+                order,
+                coupon: None,
+            },
+        ] {
             let outcome = step(&mut timetable, &mut seq, NOW, command).outcome;
             assert!(outcome.is_ok(), "{outcome:?}");
         }

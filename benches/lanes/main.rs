@@ -264,7 +264,10 @@ fn sell(lanes: &Lanes, sink: &Arc<dyn Sink>, show: &mut Live<Timetable>, seat: u
             user,
             method: Method::Wallet,
         },
-        timetable::Command::Sell { order },
+        timetable::Command::Sell {
+            order,
+            coupon: None,
+        },
     ];
     for command in commands {
         show.run(lanes, sink, command);

@@ -3,15 +3,17 @@
 //! 1. The account reserves the request's idempotency key (in memory):
 //!    [`reserve_key`], before anything else is looked at.
 //! 2. The timetable pins the hold (in memory).
-//! 3. The account sets the money aside and claims the key: first commit.
-//! 4. The timetable sells the seats: second commit, the only point at which
+//! 3. The coupon, if there is one, sets its claim aside: a commit of its own
+//!    ([`participant`]). Its reply says what it takes off.
+//! 4. The account sets the money aside and claims the key: first commit.
+//! 5. The timetable sells the seats: second commit, the only point at which
 //!    the order becomes true. The answer leaves.
-//! 5. The account spends the money, after the answer.
+//! 6. The account spends the money, and the claim is used, after the answer.
 //!
 //! An unknown outcome is never compensated, only asked again: every step is
 //! idempotent by order id. If the process dies in between, the account finds
 //! the money set aside when it is next loaded (at start), and [`settle`] asks
-//! the timetable, which answers from what is durable.
+//! the timetable, which answers from what is durable. A coupon does the same.
 //!
 //! The saga runs in a task of its own: a client that hangs up doesn't stop it.
 
@@ -25,11 +27,16 @@ use uuid::Uuid;
 use super::AskError;
 use super::node::Node;
 use crate::domain::account::{self, KeyClaim, Prepare};
-use crate::domain::ids::{HoldId, OrderId, PaymentId, TimetableId, UserId, shard_of, with_shard};
+use crate::domain::coupon;
+use crate::domain::ids::{
+    CouponId, HoldId, OrderId, PaymentId, PerformanceId, TimetableId, UserId, shard_of, with_shard,
+};
 use crate::domain::money::Money;
 use crate::domain::order::{Method, Order};
-use crate::domain::timetable::command::LostHold;
+use crate::domain::timetable::command::{LostHold, Redeemed};
 use crate::domain::timetable::{self, OrderTerms, Resolution};
+#[cfg(feature = "sabotage")]
+use crate::sabotage::{self, Point, Switch};
 use crate::trace;
 
 /// The first wait before an unknown outcome is asked about again, and the
@@ -53,6 +60,10 @@ pub struct Purchase {
     pub key: KeyClaim,
     /// How it is paid. An order of amount 0 is confirmed by any method.
     pub method: Method,
+    /// A coupon that the buyer has claimed.
+    pub coupon: Option<CouponId>,
+    /// What the timetable is a date of.
+    pub performance: PerformanceId,
     /// The buyer has shown a pass of the waiting room that lets them in now.
     pub may_order: bool,
     /// Only holds made under a pass may be ordered without one.
@@ -72,6 +83,8 @@ pub enum Ended {
     Timetable(timetable::Refusal),
     /// The account refused.
     Account(account::Refusal),
+    /// The coupon refused.
+    Coupon(coupon::Refusal),
     /// The performance has a waiting room, and neither the hold nor the buyer
     /// has a pass.
     PassRequired,
@@ -112,22 +125,80 @@ impl Saga {
             self.abort(order).await;
             return Ok(Ended::PassRequired);
         }
-        if self.purchase.method == Method::Card && terms.amount > Money::ZERO {
-            self.abort(order).await;
-            return Ok(Ended::GatewayUnavailable);
-        }
-        match self.prepare(order, terms).await {
-            Ok(None) => self.sell(order).await,
-            Ok(Some(ended)) => {
+        #[cfg(feature = "sabotage")]
+        sabotage::pass(Point::OrderOpened);
+        let redeemed = match self.redeem(order, terms).await {
+            Ok(Ok(redeemed)) => redeemed,
+            Ok(Err(ended)) => {
                 self.abort(order).await;
-                Ok(ended)
+                return Ok(ended);
             }
             Err(error) => {
                 self.abort(order).await;
+                self.free_key(None).await;
+                return Err(error);
+            }
+        };
+        #[cfg(feature = "sabotage")]
+        sabotage::pass(Point::OrderDiscounted);
+        let amount = terms
+            .amount
+            .minus(redeemed.map_or(Money::ZERO, |redeemed| redeemed.discount));
+        if self.purchase.method == Method::Card && amount > Money::ZERO {
+            self.give_up(order).await;
+            return Ok(Ended::GatewayUnavailable);
+        }
+        match self.prepare(order, amount).await {
+            Ok(None) => {
+                #[cfg(feature = "sabotage")]
+                sabotage::pass(Point::OrderPrepared);
+                self.sell(order, redeemed).await
+            }
+            Ok(Some(ended)) => {
+                self.give_up(order).await;
+                Ok(ended)
+            }
+            Err(error) => {
+                self.give_up(order).await;
                 self.free_key(Some(order)).await;
                 Err(error)
             }
         }
+    }
+
+    /// The order comes to nothing: its coupon is free again, and its hold.
+    async fn give_up(&self, order: OrderId) {
+        self.void_claim(order).await;
+        self.abort(order).await;
+    }
+
+    async fn void_claim(&self, order: OrderId) {
+        #[cfg(feature = "sabotage")]
+        if sabotage::is_on(Switch::NoClaimVoid) {
+            return;
+        }
+        let (user, timetable) = (self.purchase.user, self.purchase.timetable);
+        if let Some(coupon) = self.purchase.coupon {
+            participant::void(&self.node, coupon, user, order, timetable).await;
+        }
+    }
+
+    /// Sets the claim aside, durably, and tells what it takes off.
+    async fn redeem(
+        &self,
+        order: OrderId,
+        terms: OrderTerms,
+    ) -> Result<Result<Option<Redeemed>, Ended>, AskError> {
+        let Some(coupon) = self.purchase.coupon else {
+            return Ok(Ok(None));
+        };
+        let prepared = participant::prepare(&self.node, coupon, &self.purchase, order).await?;
+        Ok(prepared.map_err(Ended::Coupon).map(|discount| {
+            Some(Redeemed {
+                coupon,
+                discount: discount.off(terms.amount),
+            })
+        }))
     }
 
     fn new_id(&self) -> Uuid {
@@ -187,14 +258,14 @@ impl Saga {
     }
 
     /// `None` if the money is set aside, durably.
-    async fn prepare(&self, order: OrderId, terms: OrderTerms) -> Result<Option<Ended>, AskError> {
+    async fn prepare(&self, order: OrderId, amount: Money) -> Result<Option<Ended>, AskError> {
         use account::Reply;
         let mut retry = Retry::default();
         loop {
             let prepare = account::Command::Prepare {
                 order,
                 timetable: self.purchase.timetable,
-                amount: terms.amount,
+                amount,
                 key: Some(self.purchase.key.clone()),
             };
             match self
@@ -216,16 +287,18 @@ impl Saga {
         }
     }
 
-    async fn sell(&self, order: OrderId) -> Result<Ended, AskError> {
+    async fn sell(&self, order: OrderId, coupon: Option<Redeemed>) -> Result<Ended, AskError> {
         let timetable = self.purchase.timetable;
         let mut retry = Retry::default();
         loop {
-            let sell = timetable::Command::Sell { order };
+            let sell = timetable::Command::Sell { order, coupon };
             match self.node.timetables.resume(timetable.0, sell).await {
                 Ok(Ok(timetable::Reply::Order(order))) => {
+                    #[cfg(feature = "sabotage")]
+                    sabotage::pass(Point::OrderTrue);
                     // After the answer: what is set aside can't be spent twice.
-                    let (node, user, id) = (Arc::clone(&self.node), self.purchase.user, order.id);
-                    tokio::spawn(async move { post(&node, user, id).await });
+                    let (node, sold) = (Arc::clone(&self.node), Arc::clone(&order));
+                    tokio::spawn(async move { post_both(&node, &sold).await });
                     return Ok(Ended::Confirmed {
                         order,
                         replayed: false,
@@ -234,7 +307,7 @@ impl Saga {
                 // It was reloaded meanwhile, and open orders are volatile.
                 Ok(_) => match resolve(&self.node, order, timetable).await {
                     Ok(Resolution::Confirmed(order)) => {
-                        post(&self.node, self.purchase.user, order.id).await;
+                        post_both(&self.node, &order).await;
                         return Ok(Ended::Confirmed {
                             order,
                             replayed: false,
@@ -242,6 +315,7 @@ impl Saga {
                     }
                     Ok(Resolution::Aborted) => {
                         void(&self.node, self.purchase.user, order, timetable).await;
+                        self.void_claim(order).await;
                         self.free_key(Some(order)).await;
                         return Err(AskError::StoreUnavailable);
                     }
@@ -363,6 +437,16 @@ pub async fn resolve(
         Ok(timetable::Reply::Resolved(resolution)) => Ok(resolution),
         Ok(_) | Err(_) => Err(AskError::Unknown),
     }
+}
+
+/// The order is true: its claim is used, and its money spent.
+async fn post_both(node: &Node, order: &Order) {
+    if let Some(coupon) = order.coupon {
+        participant::post(node, coupon, order.user, order.id).await;
+    }
+    #[cfg(feature = "sabotage")]
+    sabotage::pass(Point::OrderClaimed);
+    post(node, order.user, order.id).await;
 }
 
 async fn post(node: &Node, user: UserId, order: OrderId) {

@@ -2,8 +2,9 @@
 //!
 //! 1. The timetable cancels the seats: first commit, the only point at which the
 //!    cancel becomes true ([`cancel`]).
-//! 2. What goes back is given back: the refund to the wallet, in one commit with the
-//!    answer to the request ([`give_back`]). The answer leaves.
+//! 2. What goes back is given back: with the last seat the coupon, then the refund to
+//!    the wallet, in one commit with the answer to the request ([`give_back`]). The
+//!    answer leaves.
 //! 3. The timetable notes that nothing is owed any more, after the answer.
 //!
 //! Each step is idempotent, by the request or by order and number of the cancel, and
@@ -15,9 +16,10 @@ use std::sync::Arc;
 
 use super::AskError;
 use super::node::Node;
-use super::purchase::Retry;
+use super::purchase::{Retry, participant};
 use crate::domain::account::{self, KeyedAnswer, Refund};
-use crate::domain::ids::{OrderId, TimetableId};
+use crate::domain::ids::{CouponId, OrderId, TimetableId};
+use crate::domain::money::Money;
 use crate::domain::order::{Cancel, CancelNo, CancelRequest, Order};
 use crate::domain::timetable::{self, CancelledBy, NamedSeats};
 #[cfg(feature = "sabotage")]
@@ -101,7 +103,11 @@ pub async fn give_back(
 ) -> bool {
     let is_owed = order.owes(cancel);
     let mut is_ours = true;
-    if is_owed || answer.is_some() {
+    if let Some(coupon) = order.coupon_due(cancel) {
+        // Before the refund, with which the answer is stored.
+        return_coupon(node, order, coupon, timetable).await;
+    }
+    if cancel.refund > Money::ZERO || answer.is_some() {
         let refund = Refund {
             order: order.id,
             no: cancel.no,
@@ -125,10 +131,20 @@ pub async fn settle(node: Arc<Node>, timetable: TimetableId, order: Arc<Order>, 
     }
 }
 
+async fn return_coupon(node: &Node, order: &Order, coupon: CouponId, timetable: TimetableId) {
+    #[cfg(feature = "sabotage")]
+    if sabotage::is_on(Switch::NoCouponReturn) {
+        return;
+    }
+    participant::give_back(node, coupon, order.user, order.id, timetable).await;
+    #[cfg(feature = "sabotage")]
+    sabotage::pass(Point::CancelCouponBack);
+}
+
 async fn credit(node: &Node, order: &Order, refund: Refund, answer: Option<KeyedAnswer>) -> bool {
     #[cfg(feature = "sabotage")]
     let refund = if sabotage::is_on(Switch::NoCredit) {
-        let amount = crate::domain::money::Money::ZERO;
+        let amount = Money::ZERO;
         Refund { amount, ..refund }
     } else {
         refund

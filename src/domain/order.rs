@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::ids::{HoldId, OrderId, PaymentId, UserId};
+use super::ids::{CouponId, HoldId, OrderId, PaymentId, UserId};
 use super::money::Money;
 use super::seat::{SeatIndex, Seats};
 use super::time::Timestamp;
@@ -124,6 +124,8 @@ pub struct Order {
     pub seats: PricedSeats,
     /// What is taken off the price.
     pub discount: Money,
+    /// The coupon that takes it off.
+    pub coupon: Option<CouponId>,
     /// When it was opened.
     pub created_at: Timestamp,
     /// What was cancelled of it since, in the order in which that happened.
@@ -199,7 +201,17 @@ impl Order {
     /// until it has come in.
     #[must_use]
     pub fn owes(&self, cancel: &Cancel) -> bool {
-        self.method == Method::Wallet && cancel.refund > Money::ZERO
+        let is_money_due = self.method == Method::Wallet && cancel.refund > Money::ZERO;
+        is_money_due || self.coupon_due(cancel).is_some()
+    }
+
+    /// The coupon that goes back with a cancel of it: that of the last seat.
+    #[must_use]
+    pub fn coupon_due(&self, cancel: &Cancel) -> Option<CouponId> {
+        let before = CancelNo(cancel.no.0.saturating_sub(1));
+        let is_last = self.status_after(cancel.no) == OrderStatus::Cancelled
+            && self.status_after(before) != OrderStatus::Cancelled;
+        self.coupon.filter(|_| is_last)
     }
 
     /// Adds a cancel; with the last seat the order is over.

@@ -15,14 +15,16 @@ use super::error::{Answer, Code, Problem};
 use super::extract::{IdempotencyKey, Json, List, Page, Path, Query};
 use super::hold_token::HoldToken;
 use super::idempotency::{self, Keyed, Stored};
-use super::problems::{account_refusal, timetable_refusal};
+use super::problems::{account_refusal, coupon_refusal, timetable_refusal};
 use super::queue_pass::{self, QueuePass};
 use super::{hold_id, holds};
 use crate::actors::purchase::{self, Ended, Purchase};
 use crate::app::App;
 use crate::domain::account::KeyClaim;
+use crate::domain::coupon::{Refusal, Unusable};
 use crate::domain::ids::{
-    HoldId, OrderId, PaymentId, PerformanceId, TicketId, TimetableId, UserId,
+    CouponClaimId, CouponId, HoldId, OrderId, PaymentId, PerformanceId, TicketId, TimetableId,
+    UserId,
 };
 use crate::domain::money::{Currency, Money};
 use crate::domain::order::{CancelNo, Method as PaymentMethod, Order, OrderStatus, PricedSeats};
@@ -47,7 +49,8 @@ pub struct OrderRequest {
     hold_id: HoldId,
     /// Restores the hold if the server has lost it.
     hold_token: Option<String>,
-    coupon_claim_id: Option<uuid::Uuid>,
+    /// Of a coupon that the caller has claimed.
+    coupon_claim_id: Option<CouponClaimId>,
     payment: PaymentRequest,
 }
 
@@ -86,6 +89,8 @@ pub struct OrderSeat {
     seat_id: String,
     grade: String,
     price: Money,
+    /// What of the order's discount falls on it.
+    discount: Money,
     #[schema(example = "sold")]
     status: &'static str,
 }
@@ -103,19 +108,22 @@ pub struct PaymentAnswer {
 fn order_seats(
     plan: &Plan,
     seats: &PricedSeats,
+    discount: Money,
     is_cancelled: impl Fn(SeatIndex) -> bool,
 ) -> Vec<OrderSeat> {
-    let seat = |priced: &crate::domain::order::PricedSeat| OrderSeat {
+    let seat = |(priced, paid): (&crate::domain::order::PricedSeat, Money)| OrderSeat {
         seat_id: plan.layout.name_of(priced.seat).to_string(),
         grade: plan.grade_name(priced.seat).to_owned(),
         price: priced.price,
+        discount: priced.price.minus(paid),
         status: if is_cancelled(priced.seat) {
             "cancelled"
         } else {
             "sold"
         },
     };
-    seats.iter().map(seat).collect()
+    let paid = crate::domain::order::paid(seats, discount);
+    seats.iter().zip(paid).map(seat).collect()
 }
 
 /// How a payment stands whose order has this status.
@@ -142,7 +150,9 @@ impl OrderAnswer {
             status: status.as_str().to_owned(),
             performance_id: Some(plan.performance_id),
             timetable_id: plan.timetable_id,
-            seats: order_seats(plan, &order.seats, |seat| order.is_cancelled_by(seat, no)),
+            seats: order_seats(plan, &order.seats, order.discount, |seat| {
+                order.is_cancelled_by(seat, no)
+            }),
             subtotal: order.subtotal(),
             discount: order.discount,
             amount: order.amount(),
@@ -165,7 +175,9 @@ impl OrderAnswer {
             order_id: row.id,
             performance_id: Some(plan.performance_id),
             timetable_id: row.timetable,
-            seats: order_seats(plan, &row.seats, |seat| row.cancelled.contains(&seat)),
+            seats: order_seats(plan, &row.seats, row.discount, |seat| {
+                row.cancelled.contains(&seat)
+            }),
             subtotal,
             discount: row.discount,
             amount: subtotal.minus(row.discount),
@@ -259,6 +271,7 @@ async fn buy_under(
     };
     let timetable = timetable_to_buy_on(app, user, request, token.as_ref()).await?;
     let sale = app.sale(timetable)?;
+    let coupon = coupon_to_use(app, user, request).await?;
     // Only a hold that was not made under a pass needs one now.
     let passed = queue_pass::check(app, &sale, Some(user), pass).await;
     let purchase = Purchase {
@@ -268,6 +281,8 @@ async fn buy_under(
         lost: token.map(|token| (hold_id::new(&app.keys, timetable, user), token.hold)),
         key: key.clone(),
         method: request.payment.method,
+        coupon,
+        performance: sale.plan.performance_id,
         may_order: passed.is_ok(),
         needs_pass: sale.has_queue,
     };
@@ -282,7 +297,25 @@ async fn buy_under(
             .retry_after(60)),
         Ended::Timetable(refusal) => Err(timetable_refusal(&sale.plan, refusal)),
         Ended::Account(refusal) => Err(account_refusal(&refusal)),
+        Ended::Coupon(refusal) => Err(coupon_refusal(&refusal)),
     }
+}
+
+/// The coupon whose claim the buyer wants to use.
+async fn coupon_to_use(
+    app: &App,
+    user: UserId,
+    request: &OrderRequest,
+) -> Answer<Option<CouponId>> {
+    let Some(claim) = request.coupon_claim_id else {
+        return Ok(None);
+    };
+    let coupon = app.node.store.coupon_of_claim(user, claim).await?;
+    if coupon.is_none() {
+        let refusal = Refusal::NotUsable(Unusable::NotClaimed);
+        return Err(coupon_refusal(&refusal));
+    }
+    Ok(coupon)
 }
 
 fn made(plan: &Plan, order: &Order) -> Answer<Stored> {
@@ -303,9 +336,6 @@ async fn timetable_to_buy_on(
         None => holds::timetable_of(app, request.hold_id, user).await?,
     };
     let plan = app.plan(timetable)?;
-    if request.coupon_claim_id.is_some() {
-        return Err(Problem::new(Code::CouponNotUsable).detail("no such coupon claim of yours"));
-    }
     if plan.currency != Currency::KRW {
         return Err(Problem::new(Code::CurrencyMismatch)
             .with("wallet_currency", Currency::KRW.as_str())

@@ -148,10 +148,13 @@ pub fn coupon_refusal(refusal: &coupon::Refusal) -> Problem {
         R::EndsBeforeStart => Problem::invalid_field("ends_at", "must be after starts_at"),
         R::NotUsable(why) => Problem::new(Code::CouponNotUsable).detail(match why {
             Unusable::NotClaimed => "no such coupon claim of yours",
-            Unusable::Used => "an order has it",
+            Unusable::Used => "an order has used it",
             Unusable::Expired => "the coupon is over",
             Unusable::OtherPerformance => "the coupon is for another performance",
         }),
+        R::InUse(_) => {
+            Problem::new(Code::CouponNotUsable).detail("an order that is under way has it")
+        }
         R::OrderIsVoid => Problem::store_unavailable(),
         R::TooManyUnfinishedOrders => Problem::overloaded().retry_after(UNFINISHED_RETRY_SECONDS),
     }

@@ -12,7 +12,9 @@ use super::batch::{
     TransferRow,
 };
 use crate::domain::account::{self, Account, Charge, KeyClaim, PrepareState};
-use crate::domain::ids::{EntityKind, HoldId, OrderId, PerformanceId, TimetableId, UserId};
+use crate::domain::ids::{
+    CouponId, EntityKind, HoldId, OrderId, PerformanceId, TimetableId, UserId,
+};
 use crate::domain::money::{Currency, Money};
 use crate::domain::order::{Cancel, CancelNo, Order, PricedSeat};
 use crate::domain::plan::Plan;
@@ -145,6 +147,8 @@ pub struct OrderConfirmed<'a> {
     performance_id: PerformanceId,
     timetable_id: TimetableId,
     seats: Vec<SoldSeat<'a>>,
+    discount: Money,
+    coupon_id: Option<CouponId>,
     amount: Money,
     currency: Currency,
     confirmed_at: Timestamp,
@@ -214,6 +218,8 @@ impl<'a> OrderConfirmed<'a> {
             performance_id: plan.performance_id,
             timetable_id: plan.timetable_id,
             seats: seats.collect(),
+            discount: order.discount,
+            coupon_id: order.coupon,
             amount: order.amount(),
             currency: plan.currency,
             confirmed_at: order.created_at,

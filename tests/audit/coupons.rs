@@ -11,7 +11,7 @@ on_both_stores!(
     a_claim_that_two_orders_have_is_found,
 );
 
-const STOCK: u32 = 6;
+const STOCK: u32 = 7;
 
 pub(super) fn gift(epoch: Epoch) -> Live<Coupon> {
     let id = CouponId(Uuid::now_v7());
@@ -103,7 +103,48 @@ impl World {
         })
         .await;
         self.claim(person(5)).await;
+        let bob = UserId(self.bob.entity.id);
+        self.claim(bob).await;
+        self.buy_with_the_coupon(17).await;
         self.publish().await;
+    }
+
+    /// Bob's, at 20 % off: the saga of an order with a coupon.
+    async fn buy_with_the_coupon(&mut self, seat: u32) {
+        let hold = self.hold(false, &[seat]);
+        let (show, user) = (self.show.entity, UserId(self.bob.entity.id));
+        let (order, payment) = (OrderId(id_of(show)), PaymentId(id_of(show)));
+        let open = timetable::Command::OpenOrder {
+            order,
+            payment,
+            hold,
+            user,
+            method: onsale::domain::order::Method::Wallet,
+        };
+        self.show.run(NOW, open).unwrap();
+        let prepare = Command::Prepare {
+            order,
+            user,
+            timetable: TimetableId(show.id),
+            performance: PerformanceId(self.line.entity.id),
+        };
+        self.give(prepare).await;
+        let discount = Money(PRICE / 5);
+        self.prepare(
+            false,
+            order,
+            Money(PRICE).minus(discount),
+            Some(claim("order-5")),
+        );
+        self.commit().await;
+        let coupon = CouponId(self.gift.entity.id);
+        let coupon = Some(timetable::command::Redeemed { coupon, discount });
+        let sell = timetable::Command::Sell { order, coupon };
+        self.show.run(NOW, sell).unwrap();
+        self.commit().await;
+        self.give(Command::Post { order, user }).await;
+        self.bob.run(NOW, account::Command::Post { order }).unwrap();
+        self.commit().await;
     }
 
     /// What the machine of the coupon would never decide; `rows` says what of it

@@ -452,7 +452,13 @@ impl World {
         self.prepare(is_ann, order, terms.amount, Some(claim(key)));
         self.commit().await;
         self.show
-            .run(NOW, timetable::Command::Sell { order })
+            .run(
+                NOW,
+                timetable::Command::Sell {
+                    order,
+                    coupon: None,
+                },
+            )
             .unwrap();
         self.commit().await;
         Bought {

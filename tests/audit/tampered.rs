@@ -149,7 +149,16 @@ const TAMPERINGS: &[(&str, &str)] = &[
     ),
     (
         "UPDATE coupon_use SET state = 'posted' WHERE state = 'returned'",
-        "I6",
+        "I6 I7",
+    ),
+    (
+        "UPDATE coupon_use SET state = 'void' WHERE state = 'posted'",
+        "I6 I7",
+    ),
+    ("DELETE FROM coupon_use WHERE state = 'posted'", "I6 I7"),
+    (
+        "UPDATE orders SET coupon_id = NULL WHERE coupon_id IS NOT NULL",
+        "I3 I7",
     ),
     ("DELETE FROM coupon_use WHERE state = 'void'", "I6"),
     // Money.
@@ -374,6 +383,7 @@ fn confirmed(world: &World, hold: HoldId, seat: u32) -> timetable::Event {
         .into_iter()
         .collect(),
         discount: Money::ZERO,
+        coupon: None,
         created_at: NOW,
         cancels: vec![],
     };

@@ -14,8 +14,11 @@
 
 #[cfg(feature = "sabotage")]
 mod cancels;
+mod claims;
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "sabotage")]
+mod coupon_matrix;
 mod customer;
 #[path = "../history/mod.rs"]
 mod history;

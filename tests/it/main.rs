@@ -20,6 +20,7 @@ mod admin;
 mod cancelled_requests;
 mod cancels;
 mod catalogue;
+mod coupon_orders;
 mod coupons;
 mod dead_letters;
 mod events;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use onsale::config;
 use onsale::domain::ids::{
-    Activation, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
-    with_shard,
+    Activation, CouponId, EntityId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId,
+    UserId, with_shard,
 };
 use onsale::domain::money::Money;
 use onsale::domain::order::{Method, Order, OrderStatus, PricedSeat, PricedSeats};
@@ -206,6 +206,7 @@ pub(crate) fn order(timetable: TimetableId, user: UserId, indexes: &[u32]) -> Or
         status: OrderStatus::Confirmed,
         seats: seats(indexes),
         discount: Money(1_000),
+        coupon: Some(CouponId(Uuid::now_v7())),
         created_at: NOW,
         cancels: vec![],
     }

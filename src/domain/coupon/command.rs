@@ -204,7 +204,7 @@ pub enum Reply {
 pub enum Unusable {
     /// The user has none.
     NotClaimed,
-    /// An order has it.
+    /// An order has used it.
     Used,
     /// The coupon is over.
     Expired,
@@ -231,6 +231,9 @@ pub enum Refusal {
     HasClaims { claimed: u32 },
     /// It would end before it starts.
     EndsBeforeStart,
+    /// An order that isn't finished has the claim, as far as is known here: its
+    /// timetable knows more.
+    InUse(Prepare),
     /// The claim can't be used for this order.
     NotUsable(Unusable),
     /// The order was void before the claim was asked for.

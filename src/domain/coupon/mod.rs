@@ -246,11 +246,14 @@ impl Coupon {
         if self.void.set.contains(&prepare.order) {
             return Err(Refusal::OrderIsVoid);
         }
-        let held_by = self.prepared.get(&prepare.user).map(|held| held.order);
-        match held_by.or_else(|| self.used.get(prepare.user)) {
-            Some(order) if order == prepare.order => return Ok(Decision::unchanged(reply)),
-            Some(_) => return Err(Refusal::NotUsable(Unusable::Used)),
-            None => {}
+        let held = self.prepared.get(&prepare.user);
+        let has_it = held.map(|held| held.order);
+        let has_it = has_it.or_else(|| self.used.get(prepare.user));
+        match (has_it, held) {
+            (Some(order), _) if order == prepare.order => return Ok(Decision::unchanged(reply)),
+            (_, Some(held)) => return Err(Refusal::InUse(*held)),
+            (Some(_), None) => return Err(Refusal::NotUsable(Unusable::Used)),
+            (None, None) => {}
         }
         if !self.claimants.contains(prepare.user) {
             return Err(Refusal::NotUsable(Unusable::NotClaimed));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::domain::decision::Tier;
-use crate::domain::ids::{HoldId, OrderId, PaymentId, UserId};
+use crate::domain::ids::{CouponId, HoldId, OrderId, PaymentId, UserId};
 use crate::domain::layout::SectionIndex;
 use crate::domain::money::Money;
 use crate::domain::order::{Cancel, CancelNo, CancelRequest, Method, Order, PricedSeats};
@@ -79,6 +79,15 @@ pub enum CancelledBy {
     Organizer,
 }
 
+/// A coupon that is set aside for an order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Redeemed {
+    /// Which one.
+    pub coupon: CouponId,
+    /// What it takes off the price.
+    pub discount: Money,
+}
+
 /// What a timetable can be asked. Ids are made by the caller. Travels between
 /// nodes of the same version only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -120,8 +129,11 @@ pub enum Command {
         user: UserId,
         method: Method,
     },
-    /// The order's money is set aside: sell its seats.
-    Sell { order: OrderId },
+    /// The order's money is set aside, and its coupon: sell its seats.
+    Sell {
+        order: OrderId,
+        coupon: Option<Redeemed>,
+    },
     /// The order's money can't be had: give the hold back to its buyer.
     Abort { order: OrderId },
     /// What became of an order? An unknown one is aborted for ever.
@@ -262,7 +274,7 @@ impl From<&Hold> for HoldView {
 /// What the buyer of an order owes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OrderTerms {
-    /// How much.
+    /// How much, before a coupon takes something off.
     pub amount: Money,
     /// The hold was made with a pass of the waiting room.
     pub under_pass: bool,

@@ -374,7 +374,7 @@ impl Machine for Timetable {
                 user,
                 method,
             } => self.open_order(now, order, payment, hold, user, method),
-            Command::Sell { order } => self.sell(order),
+            Command::Sell { order, coupon } => self.sell(order, coupon),
             Command::Abort { order } => Ok(self.abort(now, order)),
             Command::Resolve { order } => Ok(self.resolve(order)),
             Command::Block { seats } => self.block(&seats),

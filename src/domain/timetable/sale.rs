@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::command::{Event, OrderTerms, Refusal, Reply, Resolution};
+use super::command::{Event, OrderTerms, Redeemed, Refusal, Reply, Resolution};
 use super::{OPEN_ORDERS_MAX, Seat, Timetable};
 use crate::domain::decision::{Decision, Events};
 use crate::domain::ids::{HoldId, OrderId, PaymentId, UserId};
@@ -47,6 +47,7 @@ impl Timetable {
             status: OrderStatus::AwaitingPayment,
             seats: hold.seats.clone(),
             discount: Money::ZERO,
+            coupon: None,
             created_at: now,
             cancels: Vec::new(),
         };
@@ -62,7 +63,7 @@ impl Timetable {
         ))
     }
 
-    pub(super) fn sell(&self, id: OrderId) -> Decided {
+    pub(super) fn sell(&self, id: OrderId, coupon: Option<Redeemed>) -> Decided {
         if let Some(order) = self.confirmed.get(id) {
             return Ok(Decision::unchanged(Reply::Order(Arc::clone(order))));
         }
@@ -77,6 +78,9 @@ impl Timetable {
         );
         let order = Arc::new(Order {
             status: OrderStatus::Confirmed,
+            // Never below zero.
+            discount: coupon.map_or(Money::ZERO, |c| c.discount.min(order.subtotal())),
+            coupon: coupon.map(|redeemed| redeemed.coupon),
             ..order.clone()
         });
         Ok(Decision::one(

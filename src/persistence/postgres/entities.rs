@@ -181,7 +181,8 @@ async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>,
     );
     let holds = holds.bind(id.0).fetch_all(c.on()).await?;
     let orders = c.sql(
-        "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, seats FROM orders \
+        "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, seats, \
+         coupon_id FROM orders \
          WHERE timetable_id = $1",
     );
     let orders = orders.bind(id.0).fetch_all(c.on()).await?;

@@ -32,6 +32,8 @@ impl PostgresStore {
                     orders: rows_of(c, orders, user, order_row).await?,
                     wallet_entries: rows_of(c, wallet, user, wallet_row).await?,
                     tickets: rows_of(c, tickets, user, ticket_row).await?,
+                    // Read apart, the same for both stores.
+                    coupons: Vec::new(),
                 })
             })
         })

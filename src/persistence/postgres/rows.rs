@@ -170,6 +170,7 @@ struct Orders {
     amounts: Vec<i64>,
     created: Vec<i64>,
     seats: Vec<String>,
+    coupons: Vec<Option<Uuid>>,
 }
 
 #[derive(Default)]
@@ -193,10 +194,10 @@ const HOLDS: &str = "INSERT INTO hold \
 
 const ORDERS: &str = "INSERT INTO orders \
        (id, timetable_id, user_id, hold_id, payment_id, method, status, \
-        subtotal, discount, amount, created_at, seats, refunded) \
+        subtotal, discount, amount, created_at, seats, coupon_id, refunded) \
      SELECT n.*, 0 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], \
        $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], \
-       $12::text[]) AS n";
+       $12::text[], $13::uuid[]) AS n";
 
 /// A seat that is sold already refuses the batch.
 const SOLD: &str = "INSERT INTO sold_seat (timetable_id, seat, order_id, user_id, price) \
@@ -271,6 +272,7 @@ impl Timetables {
         orders.amounts.push(order.amount().0);
         orders.created.push(order.created_at.0);
         orders.seats.push(seats_json(&order.seats));
+        orders.coupons.push(order.coupon.map(|coupon| coupon.0));
     }
 
     pub(super) fn put(self, into: &mut Statement) {
@@ -330,7 +332,8 @@ impl Orders {
             .bind(self.discounts)
             .bind(self.amounts)
             .bind(self.created)
-            .bind(self.seats);
+            .bind(self.seats)
+            .bind(self.coupons);
     }
 }
 

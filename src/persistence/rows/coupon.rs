@@ -8,6 +8,8 @@ use crate::domain::ids::{CouponId, EntityKind, OrderId, PerformanceId, UserId};
 use crate::domain::time::Timestamp;
 use crate::persistence::batch::{Contribution, CouponChanges, OutboxRow, Persisted};
 use crate::persistence::batch::{UseRow, UseState};
+#[cfg(feature = "sabotage")]
+use crate::sabotage::{self, Switch};
 
 /// A coupon exists.
 const CREATED: &str = "coupon.created";
@@ -37,6 +39,10 @@ impl Persisted for Coupon {
             Event::Created(_) | Event::Changed(_) => rows.coupon = self.view(),
             Event::Claimed(claim) => {
                 rows.coupon = self.view();
+                #[cfg(feature = "sabotage")]
+                if sabotage::is_on(Switch::ClaimNotStored) {
+                    return;
+                }
                 rows.claims.push(*claim);
             }
             Event::Prepared(prepare) => put(*prepare, UseState::Prepared, prepare.at),

@@ -366,6 +366,7 @@ impl Rows {
             (order.subtotal(), order.discount, order.amount()),
             order.created_at.0,
             seats_json(&order.seats),
+            order.coupon.map(|coupon| hex(coupon.0)),
         ));
     }
 
@@ -433,10 +434,10 @@ impl Rows {
             ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at, \
                    deadline = excluded.deadline, seats = excluded.seats").await?;
         self.orders.run(c, "INSERT INTO orders (id, timetable_id, user_id, hold_id, payment_id, method, status, \
-                   subtotal, discount, amount, refunded, created_at, seats) \
+                   subtotal, discount, amount, refunded, created_at, seats, coupon_id) \
             SELECT unhex(value ->> 0), unhex(value ->> 1), unhex(value ->> 2), unhex(value ->> 3), unhex(value ->> 4), \
                    value ->> 5, value ->> 6, value ->> '$[7][0]', value ->> '$[7][1]', value ->> '$[7][2]', 0, \
-                   value ->> 8, value -> 9 FROM json_each(?1)").await?;
+                   value ->> 8, value -> 9, unhex(value ->> 10) FROM json_each(?1)").await?;
         self.sold.run(c, "INSERT INTO sold_seat (timetable_id, seat, order_id, user_id, price) \
             SELECT unhex(value ->> 0), value ->> 1, unhex(value ->> 2), unhex(value ->> 3), value ->> 4 \
             FROM json_each(?1)").await?;

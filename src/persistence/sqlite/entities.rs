@@ -166,7 +166,8 @@ async fn load_timetable(
     .fetch_all(&mut *c)
     .await?;
     let orders = sqlx::query(
-        "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, seats FROM orders \
+        "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, seats, \
+         coupon_id FROM orders \
          WHERE timetable_id = ?1",
     )
     .bind(id.0)

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::Store;
+use super::coupons::{ClaimRow, ClaimUse};
 use crate::domain::ids::UserId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
@@ -24,6 +25,43 @@ pub struct PersonalRows {
     pub wallet_entries: Vec<WalletRow>,
     /// Tickets, void ones too.
     pub tickets: Vec<TicketRow>,
+    /// Claims of coupons.
+    pub coupons: Vec<CouponRow>,
+}
+
+/// A claim of a coupon.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ExportedCoupon)]
+pub struct CouponRow {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    pub coupon_claim_id: Uuid,
+    /// The coupon.
+    #[schema(value_type = String, format = "uuid")]
+    pub coupon_id: Uuid,
+    /// What that is called.
+    pub name: String,
+    /// When it was claimed.
+    #[schema(value_type = String, format = "date-time")]
+    pub claimed_at: Timestamp,
+    /// The order that has it.
+    #[schema(value_type = Option<String>, format = "uuid", required = true)]
+    pub order_id: Option<Uuid>,
+}
+
+impl From<ClaimRow> for CouponRow {
+    fn from(row: ClaimRow) -> Self {
+        Self {
+            coupon_claim_id: row.claim.id.0,
+            coupon_id: row.coupon.0,
+            name: row.terms.name,
+            claimed_at: row.claim.at,
+            order_id: match row.used {
+                ClaimUse::Available => None,
+                ClaimUse::Reserved(order) | ClaimUse::Used(order) => Some(order.0),
+            },
+        }
+    }
 }
 
 /// A sign-in.
@@ -134,6 +172,11 @@ impl Store {
     /// # Errors
     /// Those of the store.
     pub async fn personal_rows(&self, user: UserId) -> Result<PersonalRows, StoreError> {
-        on_backend!(self, personal_rows(user))
+        let rows: PersonalRows = on_backend!(self, personal_rows(user))?;
+        let claims = self.claims_of(user, None, EXPORT_ROWS_MAX).await?;
+        Ok(PersonalRows {
+            coupons: claims.into_iter().map(CouponRow::from).collect(),
+            ..rows
+        })
     }
 }

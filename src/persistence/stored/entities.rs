@@ -8,7 +8,7 @@ use super::row::StoredRow;
 use super::{AccountRows, StoredKey, method, plain_seats, seats};
 use crate::domain::account::{Prepare, PrepareState};
 use crate::domain::ids::{
-    Activation, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
+    Activation, CouponId, Epoch, HoldId, OrderId, PaymentId, Seq, Stamp, TimetableId, UserId,
 };
 use crate::domain::money::Money;
 use crate::domain::order::{Cancel, CancelNo, CancelRequest, Order, OrderStatus};
@@ -50,6 +50,7 @@ pub(in crate::persistence) fn order(row: &impl StoredRow) -> Result<Order, Store
         discount: Money(row.cell(5)?),
         created_at: row.time(6)?,
         seats: seats(&row.cell::<String>(7)?)?,
+        coupon: row.cell::<Option<Uuid>>(8)?.map(CouponId),
         cancels: Vec::new(),
     })
 }

@@ -145,7 +145,8 @@ impl Replay {
             Event::SeatsCancelled { order, cancel, .. } => self.cancel(*order, cancel, book),
             Event::RefundPaid { order, no } => {
                 let cancel = self.cancel_of(*order, *no);
-                let is_owed = cancel.is_some_and(|cancel| cancel.refund > Money::ZERO);
+                let of = self.orders.get(order);
+                let is_owed = cancel.zip(of).is_some_and(|(cancel, of)| of.owes(cancel));
                 let is_new = self.refunded.insert((*order, *no), at).is_none();
                 book.expect(Rule::CancelFollowsSale, is_owed && is_new, || {
                     format!("cancel {no} of order {order} was refunded, unknown or again")

@@ -130,6 +130,7 @@ rules! {
     ClaimsWithinStock = I5, "a coupon has the claims that it counts, within its stock and its window";
     OneClaimAUser = I6, "a user claims a coupon once";
     CouponsMatchJournal = I6, "a coupon, its claims and their uses are those that the journal leaves";
+    ClaimFollowsOrder = I7, "a claim is used by the confirmed order that it discounts, and back with its last seat";
     ClaimIsUsedOnce = I7, "a claim is used by its owner, in one order at a time";
     OrderArithmetic = I7, "an order costs its seats, less its discount";
     BalanceIsTransfers = I7, "a balance is what came in less what went out, and not negative";

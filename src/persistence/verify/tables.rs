@@ -166,6 +166,22 @@ macro_rules! checks {
              WHERE kind NOT IN ('timetable', 'account', 'queue', 'coupon')"),
     },
     TableCheck {
+        rule: Rule::ClaimFollowsOrder,
+        checked: "SELECT count(*) FROM coupon_use",
+        findings: concat!("SELECT 'order ' || ", $hex!("o.id"), " || ' is ' || o.status || ', its claim of coupon ' \
+                || ", $hex!("o.coupon_id"), " || ' is ' || coalesce(u.state, 'not known') \
+             FROM orders AS o LEFT JOIN coupon_use AS u ON u.coupon_id = o.coupon_id AND u.order_id = o.id \
+             WHERE o.coupon_id IS NOT NULL AND (u.user_id IS DISTINCT FROM o.user_id \
+                OR (o.status = 'confirmed' AND u.state NOT IN ('prepared', 'posted')) \
+                OR (o.status = 'cancelled' AND u.state <> 'returned' AND NOT EXISTS ( \
+                    SELECT 1 FROM cancellation AS c WHERE c.order_id = o.id AND c.refunded_at IS NULL))) \
+             UNION ALL \
+             SELECT 'a claim of coupon ' || ", $hex!("u.coupon_id"), " || ' is used by order ' || ", $hex!("u.order_id"), " \
+                || ', which is not confirmed with it' \
+             FROM coupon_use AS u LEFT JOIN orders AS o ON o.id = u.order_id AND o.coupon_id = u.coupon_id \
+             WHERE u.state = 'posted' AND o.id IS NULL"),
+    },
+    TableCheck {
         rule: Rule::OutboxIsWhole,
         checked: "SELECT count(*) FROM outbox",
         findings: concat!("SELECT 'the ' || count(*) || ' events of ' || ", $hex!("entity"), " || ' on ' || topic \

@@ -126,7 +126,7 @@ impl Rows {
     ) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT id, user_id, hold_id, payment_id, method, status, subtotal, discount, amount, \
-                    created_at, seats, refunded, cancelled FROM orders WHERE timetable_id = $1",
+                    created_at, seats, refunded, cancelled, coupon_id FROM orders WHERE timetable_id = $1",
             &[self.id.0.into()],
         );
         while let Some(row) = rows.try_next().await? {
@@ -459,6 +459,7 @@ fn is_confirmed_order(
         && order.method.as_str() == row.get::<&str>(4)?
         && order.status.as_str() == row.get::<&str>(5)?
         && order.discount.0 == row.int(7)?
+        && order.coupon.map(|coupon| coupon.0) == row.get::<Option<Uuid>>(13)?
         && order.created_at.0 == row.int(9)?
         && order.seats == *seats
         && order.refunded().0 == row.int(11)?

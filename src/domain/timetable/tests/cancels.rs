@@ -7,7 +7,14 @@ fn sold(plan: Plan) -> Sale {
     let mut sale = Sale::new(plan);
     sale.hold(1, 1, &["A-1-1", "A-1-2"]).unwrap();
     sale.open(NOW, 1, 1, 1).unwrap();
-    sale.run(NOW, Command::Sell { order: order_id(1) }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order: order_id(1),
+            coupon: None,
+        },
+    )
+    .unwrap();
     settle(&mut sale);
     sale
 }
@@ -64,7 +71,14 @@ fn a_cancelled_seat_is_free_for_anyone_only_once_the_cancel_is_durable() {
     assert_eq!(sale.status("A-1-1"), SeatStatus::Available);
     sale.hold(2, 2, &["A-1-1"]).unwrap();
     sale.open(NOW, 2, 2, 2).unwrap();
-    sale.run(NOW, Command::Sell { order: order_id(2) }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order: order_id(2),
+            coupon: None,
+        },
+    )
+    .unwrap();
     settle(&mut sale);
     assert_eq!(sale.status("A-1-1"), SeatStatus::Sold);
     // The first order is what it was, and gives back nothing of the second.
@@ -150,7 +164,14 @@ fn only_ones_own_confirmed_orders_and_their_seats_can_be_cancelled() {
     sale.open(NOW, 1, 1, 1).unwrap();
     let unsold = Err(Refusal::NotCancellable(NotCancellable::NotConfirmed));
     assert_eq!(cancel(&mut sale, None, 7), unsold);
-    sale.run(NOW, Command::Sell { order: order_id(1) }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order: order_id(1),
+            coupon: None,
+        },
+    )
+    .unwrap();
     assert_eq!(cancel(&mut sale, None, 7), unsold, "not durably, yet");
     settle(&mut sale);
     cancel(&mut sale, None, 7).unwrap();
@@ -191,6 +212,7 @@ fn a_discount_goes_back_with_its_seats_to_the_last_won() {
     let order = Order {
         status: OrderStatus::Confirmed,
         discount: Money(31),
+        coupon: None,
         ..open
     };
     sale.seq = sale.seq.next();

@@ -51,7 +51,14 @@ fn limits_count_what_is_held_and_what_is_owned() {
     let mut sale = Sale::new(plan());
     sale.hold(1, 1, &["B-1-1", "B-1-2"]).unwrap();
     sale.open(NOW, 1, 1, 1).unwrap();
-    sale.run(NOW, Command::Sell { order: order_id(1) }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order: order_id(1),
+            coupon: None,
+        },
+    )
+    .unwrap();
     sale.hold(2, 1, &["A-1-1", "A-1-2", "A-1-3"]).unwrap();
     let grade = sale.hold(3, 1, &["A-1-4"]);
     let expected = Refusal::SeatLimitExceeded {

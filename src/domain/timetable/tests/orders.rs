@@ -38,13 +38,27 @@ fn a_hold_can_be_ordered_once_and_only_by_its_owner() {
         sale.open(NOW, 2, 1, 1),
         Err(Refusal::HoldAlreadyOrdered { order })
     );
-    sale.run(NOW, Command::Sell { order }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order,
+            coupon: None,
+        },
+    )
+    .unwrap();
     assert_eq!(
         sale.open(NOW, 2, 1, 1),
         Err(Refusal::HoldAlreadyOrdered { order })
     );
     // Asked again because the answer was lost.
-    sale.run(NOW, Command::Sell { order }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order,
+            coupon: None,
+        },
+    )
+    .unwrap();
     assert_eq!(sale.timetable.counts().held, 1);
 }
 
@@ -67,7 +81,14 @@ fn a_sale_is_shown_and_a_blocked_seat_given_out_only_once_they_are_durable() {
     sale.timetable.settle(seq);
     sale.hold(1, 1, &["A-1-1"]).unwrap();
     sale.open(NOW, 1, 1, 1).unwrap();
-    sale.run(NOW, Command::Sell { order: order_id(1) }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order: order_id(1),
+            coupon: None,
+        },
+    )
+    .unwrap();
     assert_eq!(sale.status("A-1-1"), SeatStatus::Held);
     let seq = sale.seq;
     sale.timetable.settle(seq);
@@ -82,7 +103,13 @@ fn an_unknown_order_is_aborted_for_ever() {
     assert_eq!(resolved, Ok(Reply::Resolved(Resolution::Aborted)));
     assert_eq!(sale.open(NOW, 1, 1, 1), Err(Refusal::OrderNotOpen));
     assert_eq!(
-        sale.run(NOW, Command::Sell { order: order_id(1) }),
+        sale.run(
+            NOW,
+            Command::Sell {
+                order: order_id(1),
+                coupon: None
+            }
+        ),
         Err(Refusal::OrderNotOpen)
     );
 }
@@ -104,7 +131,10 @@ fn an_order_whose_saga_is_gone_gives_its_hold_back() {
         sale.run(abandoned, resolve()),
         Ok(Reply::Resolved(Resolution::Aborted))
     );
-    let sell = Command::Sell { order: order_id(1) };
+    let sell = Command::Sell {
+        order: order_id(1),
+        coupon: None,
+    };
     assert_eq!(sale.run(abandoned, sell), Err(Refusal::OrderNotOpen));
     let again = sale.open(abandoned, 2, 1, 1);
     assert!(again.is_ok(), "the hold is its user's still: {again:?}");
@@ -120,7 +150,14 @@ fn a_refusal_that_shows_a_sale_waits_until_the_sale_is_in_the_database() {
     let pinned = release(&mut sale);
     assert_eq!(pinned, Err(Refusal::HoldAlreadyOrdered { order }));
     assert_eq!(sale.timetable.reveals(&pinned), Tier::Memory, "no sale yet");
-    sale.run(NOW, Command::Sell { order }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order,
+            coupon: None,
+        },
+    )
+    .unwrap();
     let refused = release(&mut sale);
     assert_eq!(refused, Err(Refusal::HoldAlreadyOrdered { order }));
     assert_eq!(sale.timetable.reveals(&refused), Tier::Database);

@@ -45,7 +45,14 @@ fn a_sold_seat_wins_over_a_hold_in_a_checkpoint_and_a_newer_hold_over_an_older()
     sale.hold(2, 2, &["A-1-2", "A-1-3"]).unwrap();
     sale.open(NOW, 1, 1, 1).unwrap();
     let order = order_id(1);
-    sale.run(NOW, Command::Sell { order }).unwrap();
+    sale.run(
+        NOW,
+        Command::Sell {
+            order,
+            coupon: None,
+        },
+    )
+    .unwrap();
     sale.timetable.settle(sale.seq);
     let mut back = restored(&sale.timetable);
     let live = |n: u128, by: u128, names: &[&str]| {
@@ -240,6 +247,7 @@ impl Run {
             }
             Act::Sell { order } => Command::Sell {
                 order: order_id(recent(order, self.orders)),
+                coupon: None,
             },
             Act::Abort { order } => Command::Abort {
                 order: order_id(recent(order, self.orders)),

@@ -55,9 +55,11 @@ impl Rows {
                     let is_its = order.user.0 == row.get::<uuid::Uuid>(2).ok()?;
                     order.cancels.iter().find(|c| c.no == no).filter(|_| is_its)
                 });
-                // Where nothing was paid, nothing was to come.
+                // Where nothing was to come, it was so at once.
+                let order = replay.orders.get(&id);
+                let is_due = order.is_some_and(|order| order.owes(&cancel));
                 let noted = replay.refunded.get(&(id, no)).copied();
-                let noted = noted.or((cancel.refund == Money::ZERO).then_some(cancel.at));
+                let noted = noted.or((!is_due).then_some(cancel.at));
                 let is_the_same = told == Some(&cancel) && noted == refunded_at;
                 book.expect(Rule::CancelsMatchJournal, is_the_same, || {
                     format!(

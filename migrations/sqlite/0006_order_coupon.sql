@@ -1,0 +1,2 @@
+-- The coupon that took the discount off.
+ALTER TABLE orders ADD COLUMN coupon_id BLOB;
