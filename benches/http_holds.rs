@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use axum::routing::post;
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
 use support::client::{Connection, Request};
 use support::ground::{self, Ground, Holds};
-use support::{BUYERS, Buyer, CONNECTIONS, Figures, RUNS, Server, Times};
+use support::holds::{Echo, ROUND, body, hold};
+use support::{Buyer, CONNECTIONS, Figures, RUNS, Server, Times};
 use tokio::time::Instant;
 
 #[global_allocator]
@@ -39,13 +39,6 @@ const TIERS: [(Holds, f64); 3] = [
     (Holds::Database, 0.35),
 ];
 const SEATS: usize = 20_000;
-/// The buyers and seats of one connection, which it goes round.
-const ROUND: usize = BUYERS / CONNECTIONS;
-
-#[derive(Serialize, Deserialize)]
-struct Echo {
-    seat_ids: Vec<String>,
-}
 
 fn main() {
     if support::peer_role().is_some() {
@@ -92,56 +85,6 @@ async fn in_tier(tier: Holds, ground: Ground, peer: &Server, aim: f64) {
     support::print_ratio(&format!("holds by {tier} over HTTP"), &ours, &theirs, aim);
 }
 
-async fn hold(
-    server: &Server,
-    buyers: &Arc<Vec<Buyer>>,
-    timetable: &str,
-    length: Duration,
-) -> Figures {
-    let path: Arc<str> = format!("/api/v1/timetables/{timetable}/holds").into();
-    let end = Instant::now() + length;
-    support::drive(server, CONNECTIONS, |number| {
-        let mut connection = Connection::to(&server.target);
-        let (buyers, path) = (Arc::clone(buyers), Arc::clone(&path));
-        async move {
-            let bodies: Vec<Vec<u8>> = (0..ROUND).map(|at| body(number * ROUND + at)).collect();
-            let mut times = Times::new();
-            let mut release = String::new();
-            for at in (0..ROUND).cycle() {
-                let sent = Instant::now();
-                if sent >= end {
-                    break;
-                }
-                let token = &buyers[number * ROUND + at].token;
-                let request = Request::post(&path, &bodies[at]).by(token);
-                let answer = connection.send(&request).await.unwrap();
-                assert_eq!(
-                    answer.status,
-                    201,
-                    "{}",
-                    String::from_utf8_lossy(answer.body)
-                );
-                times.record(sent.elapsed());
-                release.clear();
-                release.push_str("/api/v1/holds/");
-                release.push_str(support::member(answer.body, "hold_id"));
-                let sent = Instant::now();
-                let request = Request::delete(&release).by(token);
-                let answer = connection.send(&request).await.unwrap();
-                assert_eq!(
-                    answer.status,
-                    204,
-                    "{}",
-                    String::from_utf8_lossy(answer.body)
-                );
-                times.record(sent.elapsed());
-            }
-            times
-        }
-    })
-    .await
-}
-
 /// The same bytes to the peer.
 async fn echo(server: &Server, buyers: &Arc<Vec<Buyer>>, length: Duration) -> Figures {
     let end = Instant::now() + length;
@@ -166,9 +109,4 @@ async fn echo(server: &Server, buyers: &Arc<Vec<Buyer>>, length: Duration) -> Fi
         }
     })
     .await
-}
-
-fn body(seat: usize) -> Vec<u8> {
-    let seat_ids = vec![support::seat_name(seat)];
-    serde_json::to_vec(&Echo { seat_ids }).unwrap()
 }

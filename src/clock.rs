@@ -187,6 +187,14 @@ pub fn since_boot() -> Millis {
     Millis(at.tv_sec * 1_000 + at.tv_nsec / 1_000_000)
 }
 
+/// What the system's clock shows: for telling other systems when something was,
+/// never for deciding.
+#[must_use]
+#[allow(clippy::disallowed_methods, reason = "this file is the reader of time")]
+pub fn wall() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
 #[allow(clippy::disallowed_methods, reason = "this file is the reader of time")]
 fn system_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

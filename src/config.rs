@@ -22,7 +22,7 @@ mod sections;
 
 pub use self::sections::{
     Acknowledged, Actors, Admin, Auth, Durability, Http, HumanCheck, Kafka, Log, LogFormat, Node,
-    OnOutage, Ops, ProofOfWork, Queue, Rates, Redis, Secret, Store, TopUp, Wallet,
+    OnOutage, Ops, ProofOfWork, Queue, Rates, Redis, Secret, Store, Telemetry, TopUp, Wallet,
 };
 use rules::RULES;
 
@@ -52,6 +52,7 @@ pub struct Config {
     pub actors: Actors,
     pub queue: Queue,
     pub rates: Rates,
+    pub telemetry: Telemetry,
     pub log: Log,
     /// From `ONSALE_ADMIN_EMAIL` and `ONSALE_ADMIN_PASSWORD` alone.
     #[serde(skip)]

@@ -9,6 +9,8 @@ pub(super) enum Rule {
         min: i64,
         max: i64,
     },
+    /// A share, from 0 to 1.
+    Share,
     Boolean,
     OneOf(&'static [&'static str]),
     Text {
@@ -193,6 +195,15 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         "rates.failed_sign_ins_window_seconds",
         from_to(1, SECONDS_A_DAY),
     ),
+    ("telemetry.metrics", Rule::Boolean),
+    (
+        "telemetry.otlp_url",
+        Rule::Text {
+            allowed: "http://HOST:PORT, or nothing",
+            is_allowed: is_collector_url,
+        },
+    ),
+    ("telemetry.trace_sample", Rule::Share),
     ("log.format", Rule::OneOf(&["text", "json"])),
     (
         "log.filter",
@@ -228,6 +239,11 @@ fn is_http_url(text: &str) -> bool {
     let is_web = text.starts_with("http://") || text.starts_with("https://");
     let uri = text.parse::<axum::http::Uri>();
     is_web && uri.is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
+}
+
+/// There is no TLS in the client: a collector beside the server is meant.
+fn is_collector_url(text: &str) -> bool {
+    text.is_empty() || (text.starts_with("http://") && is_http_url(text))
 }
 
 fn is_store_url(text: &str) -> bool {
@@ -277,6 +293,18 @@ impl Rule {
                     .contains(&number)
                     .then_some(ValueKind::I64(number))
             }
+            Self::Share => {
+                let number = match value {
+                    ValueKind::Float(number) => *number,
+                    #[allow(clippy::cast_precision_loss, reason = "0 or 1, or refused")]
+                    ValueKind::I64(number) => *number as f64,
+                    ValueKind::String(text) => text.trim().parse().ok()?,
+                    _ => return None,
+                };
+                (0.0..=1.0)
+                    .contains(&number)
+                    .then_some(ValueKind::Float(number))
+            }
             Self::Boolean => match value {
                 ValueKind::Boolean(truth) => Some(ValueKind::Boolean(*truth)),
                 ValueKind::String(text) => text.trim().parse().ok().map(ValueKind::Boolean),
@@ -298,6 +326,7 @@ impl Rule {
         match self {
             Self::Integer { min, max } if min == max => format!("{min}"),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Share => "a number from 0 to 1".to_owned(),
             Self::Boolean => "true or false".to_owned(),
             Self::OneOf(names) => names.join(", "),
             Self::Text { allowed, .. } | Self::SecretText { allowed, .. } => (*allowed).to_owned(),

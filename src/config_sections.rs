@@ -313,6 +313,15 @@ pub struct Rates {
     pub failed_sign_ins_window_seconds: u32,
 }
 
+/// `[telemetry]`
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)]
+pub struct Telemetry {
+    pub metrics: bool,
+    pub otlp_url: String,
+    pub trace_sample: f64,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)]

@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use onsale::config::Config;
 use onsale::domain::ids::PerformanceId;
 use onsale::domain::queue::draw::Digest;
-use onsale::{app, http, persistence, telemetry, verify_draw};
+use onsale::{app, http, persistence, telemetry, trace, verify_draw};
 
 /// Small allocations from many threads are most of what a request allocates;
 /// mimalloc serves them without sharing.
@@ -136,7 +136,8 @@ fn run(command: Command, file: Option<&std::path::Path>) -> Result<ExitCode, Str
         return check_draws(&args);
     }
     let (config, warnings) = Config::load(file).map_err(line)?;
-    telemetry::init(&config.log);
+    telemetry::init(&config.log, config.telemetry.metrics);
+    trace::start(&config.telemetry)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -164,6 +165,7 @@ fn run(command: Command, file: Option<&std::path::Path>) -> Result<ExitCode, Str
         Command::Openapi | Command::VerifyDraw(_) => Ok(()),
     };
     runtime.shutdown_timeout(EXIT_PATIENCE);
+    trace::finish();
     result.map(|()| ExitCode::SUCCESS)
 }
 

@@ -25,6 +25,7 @@ pub(crate) mod client;
 #[path = "../../src/bin/onsale-load/fsync.rs"]
 pub(crate) mod fsync;
 pub(crate) mod ground;
+pub(crate) mod holds;
 #[path = "../../tests/common/services.rs"]
 pub(crate) mod services;
 
@@ -205,6 +206,11 @@ impl Server {
             );
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// What it stands on.

@@ -62,7 +62,7 @@ use self::route::{Door, Route};
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, Seq, shard_of};
 use crate::persistence::batch::Persisted;
-use crate::trace::{self, Trace};
+use crate::trace::{self, Span, Trace};
 
 /// What an entity answers to a command: its reply, or its refusal.
 pub type Outcome<M> = Result<
@@ -96,6 +96,8 @@ pub struct Request<M: Persisted> {
     pub permit: Option<OwnedSemaphorePermit>,
     /// The trace that it is a part of: its events carry it on.
     pub trace: Option<Trace>,
+    /// Its part of that trace, until its reply has left.
+    pub span: Span,
 }
 
 /// What a host can be told.
@@ -272,11 +274,18 @@ impl<M: host::Hosted> Handle<M> {
     ) -> Result<Outcome<M>, AskError> {
         let (host, permit) = self.enter(id, door).await?;
         let (reply, answer) = oneshot::channel();
+        let above = trace::current();
+        let mut span = Span::begin(M::KIND.as_str(), trace::Kind::Internal, above.as_deref());
+        if span.is_recorded() {
+            span.tell("onsale.part", "actor");
+            span.tell("onsale.entity", id.to_string());
+        }
         let request = Request {
             command,
             reply,
             permit,
-            trace: trace::current(),
+            trace: span.trace().or(above),
+            span,
         };
         self.deliver_by(host, id, Message::Ask { id, request })
             .await;

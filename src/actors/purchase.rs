@@ -298,7 +298,7 @@ impl Saga {
                     sabotage::pass(Point::OrderTrue);
                     // After the answer: what is set aside can't be spent twice.
                     let (node, sold) = (Arc::clone(&self.node), Arc::clone(&order));
-                    tokio::spawn(async move { post_both(&node, &sold).await });
+                    tokio::spawn(trace::carried(async move { post_both(&node, &sold).await }));
                     return Ok(Ended::Confirmed {
                         order,
                         replayed: false,

@@ -21,7 +21,7 @@ use crate::persistence::checkpoint::rows::Checkpointed;
 #[cfg(feature = "sabotage")]
 use crate::sabotage::{self, Point, Switch};
 use crate::telemetry;
-use crate::trace::Trace;
+use crate::trace::{Span, Trace};
 
 /// What an entity writes with.
 #[derive(Clone)]
@@ -80,11 +80,12 @@ impl std::fmt::Debug for Pen {
     }
 }
 
-/// A reply with its address, and the permit that is freed when it leaves.
+/// A reply with its address, and what ends when it leaves: its permit, its span.
 struct Parked<M: Persisted> {
     outcome: Outcome<M>,
     to: tokio::sync::oneshot::Sender<Result<Outcome<M>, AskError>>,
     _permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    _span: Span,
     since: tokio::time::Instant,
     tier: Tier,
 }
@@ -202,6 +203,7 @@ impl<M: Checkpointed> Shell<M> {
             reply,
             permit,
             trace,
+            span,
         } = request;
         let before = self.seq;
         let result = step(&mut self.machine, &mut self.seq, now, command);
@@ -219,6 +221,7 @@ impl<M: Checkpointed> Shell<M> {
             outcome: result.outcome,
             to: reply,
             _permit: permit,
+            _span: span,
             since,
             tier,
         };
@@ -354,6 +357,7 @@ impl<M: Checkpointed> Shell<M> {
         let machine = &self.machine;
         let last_event_seq = &mut self.last_event_seq;
         let record = |into: &mut Contribution| {
+            into.belongs_to(trace);
             for (seq, event) in events.iter().filter(|(_, event)| M::is_durable(event)) {
                 into.journalise(*seq, now, event);
                 let published = into.outbox.len();

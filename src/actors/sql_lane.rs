@@ -17,6 +17,7 @@ use crate::persistence::{Store, StoreError};
 #[cfg(feature = "sabotage")]
 use crate::sabotage::{self, Point, Switch};
 use crate::telemetry::{self, FlushMetrics};
+use crate::trace::{Kind, Span};
 
 /// The first wait after a failed write, and the longest.
 const BACKOFF_MIN_MS: u64 = 20;
@@ -176,6 +177,7 @@ impl SqlWriter {
                     self.condition.succeeded();
                     let rows = contributions.iter().map(Contribution::rows).sum();
                     self.metrics.flushed(begun.elapsed(), rows);
+                    trace_write(contributions, begun.elapsed(), rows);
                     return Ok(verdicts);
                 }
                 Err(StoreError::Broken(error)) => {
@@ -262,6 +264,15 @@ impl Writer<Contribution> for SqlWriter {
                 }
             }
         }
+    }
+}
+
+/// Tells the traces of what was written how long that took.
+fn trace_write(contributions: &[Contribution], took: Duration, rows: usize) {
+    for trace in contributions.iter().flat_map(|written| &written.traces) {
+        let mut span = Span::begin("commit", Kind::Internal, Some(trace)).since(took);
+        span.tell("onsale.part", "lane");
+        span.tell("onsale.rows", i64::try_from(rows).unwrap_or(i64::MAX));
     }
 }
 

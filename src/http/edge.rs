@@ -27,7 +27,7 @@ use super::cors::Cors;
 use super::error::{Code, Problem};
 use crate::config::Http;
 use crate::telemetry::EndpointMetrics;
-use crate::trace;
+use crate::trace::{self, Span, Trace};
 
 /// The header that carries the request id both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,8 +35,6 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_CHARS_MAX: usize = 128;
 /// W3C Trace Context: `00-<32 hex>-<16 hex>-<2 hex>`.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// Where the trace id stands in a `traceparent`.
-const TRACE_ID: std::ops::Range<usize> = 3..35;
 /// What the log and the metrics say where no route matched: never the path,
 /// which anyone may choose.
 const NO_ROUTE: &str = "none";
@@ -118,7 +116,8 @@ struct Passage {
     metrics: Arc<EndpointMetrics>,
     started: Instant,
     request_id: HeaderValue,
-    traceparent: Option<HeaderValue>,
+    trace: Option<Trace>,
+    span: Span,
     origin: Option<HeaderValue>,
     method: Method,
     route: Option<MatchedPath>,
@@ -127,12 +126,16 @@ struct Passage {
 impl Passage {
     fn new(shared: &Arc<Shared>, metrics: &Arc<EndpointMetrics>, request: &Request) -> Self {
         let headers = request.headers();
+        let from = headers.get(TRACEPARENT);
+        let from = from.and_then(|text| trace::read(text.to_str().ok()?));
+        let (span, trace) = trace::of_request(from);
         Self {
             shared: Arc::clone(shared),
             metrics: Arc::clone(metrics),
             started: Instant::now(),
             request_id: shared.ids.of(headers),
-            traceparent: headers.get(TRACEPARENT).cloned(),
+            trace,
+            span,
             origin: shared.cors.origin(headers),
             method: request.method().clone(),
             route: request.extensions().get::<MatchedPath>().cloned(),
@@ -149,9 +152,11 @@ impl Passage {
                 // The call itself may panic, too, not only its future.
                 let call =
                     AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
-                let trace = self.traceparent.as_ref();
-                let trace = trace.and_then(|text| trace::read(text.to_str().ok()?));
-                let call = trace::within(trace, call);
+                let context = trace::Context {
+                    trace: self.trace.clone(),
+                    request_id: Some(self.request_id.clone()),
+                };
+                let call = trace::within(context, call);
                 match tokio::time::timeout_at(self.started + self.shared.request_timeout, call)
                     .await
                 {
@@ -167,7 +172,7 @@ impl Passage {
     }
 
     /// Everything that an answer gets on its way out.
-    fn finish(self, mut response: Response) -> Response {
+    fn finish(mut self, mut response: Response) -> Response {
         if response.status().is_client_error() || response.status().is_server_error() {
             response = self.as_problem(response);
         }
@@ -193,8 +198,24 @@ impl Passage {
             http.route = self.route_name(), http.status = status.as_u16(), duration_us = took.as_micros(),
             "answered a request"
         );
+        self.end_span(status);
         headers.insert(X_REQUEST_ID, self.request_id);
         response
+    }
+
+    fn end_span(&mut self, status: StatusCode) {
+        if !self.span.is_recorded() {
+            return;
+        }
+        let mut span = std::mem::take(&mut self.span);
+        span.rename(|| format!("{} {}", self.method, self.route_name()));
+        span.tell("http.request.method", self.method.to_string());
+        span.tell("http.route", self.route_name().to_owned());
+        span.tell("http.response.status_code", i64::from(status.as_u16()));
+        span.tell("onsale.request_id", self.id().to_owned());
+        if status.is_server_error() {
+            span.fail(status.to_string());
+        }
     }
 
     /// A refusal as a problem document: a [`Problem`] that a handler returned,
@@ -239,10 +260,7 @@ impl Passage {
     }
 
     fn trace_id(&self) -> Option<&str> {
-        let id = self.traceparent.as_ref()?.to_str().ok()?.get(TRACE_ID)?;
-        id.bytes()
-            .all(|byte| byte.is_ascii_hexdigit())
-            .then_some(id)
+        self.trace.as_ref().map(trace::id_of)
     }
 
     fn route_name(&self) -> &str {

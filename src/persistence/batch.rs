@@ -26,7 +26,7 @@ use crate::domain::queue::restore::{PlaceRow, PlaceState, QueueRow};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::Hold;
-use crate::trace::Trace;
+use crate::trace::{self, Trace};
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -63,6 +63,8 @@ pub struct Contribution {
     pub changes: Changes,
     /// What is to be published.
     pub outbox: Vec<OutboxRow>,
+    /// Whose work it is, as far as that is recorded.
+    pub traces: Vec<Trace>,
 }
 
 /// The rows of a contribution.
@@ -366,6 +368,9 @@ pub struct OutboxRow {
     pub payload: String,
 }
 
+/// Of so many requests a contribution tells when it was written.
+const TRACES_MAX: usize = 16;
+
 impl Contribution {
     /// An empty contribution of an entity whose rows are at `expected`.
     #[must_use]
@@ -385,6 +390,16 @@ impl Contribution {
             journal: Vec::new(),
             changes,
             outbox: Vec::new(),
+            traces: Vec::new(),
+        }
+    }
+
+    /// What is put into it now is done for `trace`.
+    pub fn belongs_to(&mut self, trace: Option<&Trace>) {
+        if let Some(trace) = trace.filter(|trace| trace::is_recorded(trace))
+            && self.traces.len() < TRACES_MAX
+        {
+            self.traces.push(Arc::clone(trace));
         }
     }
 

@@ -26,10 +26,11 @@ const ROWS_BUCKETS: &[f64] = &[
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0,
 ];
 
+static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+
 /// The recorder of this process, installed at the first call. `None` if another
-/// one had been installed before.
+/// one had been installed before, or none is wanted.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
-    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     RECORDER
         .get_or_init(|| match install_recorder() {
             Ok(handle) => Some(handle),
@@ -39,6 +40,11 @@ pub fn recorder() -> Option<&'static PrometheusHandle> {
             }
         })
         .as_ref()
+}
+
+/// Nothing is measured in this process. Does nothing if something already is.
+pub(super) fn leave_out() {
+    let _ = RECORDER.set(None);
 }
 
 fn install_recorder() -> Result<PrometheusHandle, BuildError> {

@@ -28,6 +28,21 @@ pub(crate) struct Busy {
     _folder: TempDir,
 }
 
+/// A server that stands on Postgres, Redis and Kafka, with nothing else's data.
+pub(crate) fn on_services(settings: Settings, database: &Database) -> Settings {
+    let own = uuid::Uuid::new_v4().simple().to_string();
+    settings
+        .env("ONSALE_STORE__URL", &database.url())
+        .env(
+            "ONSALE_AUTH__SECRET",
+            "a secret that lives as long as one test",
+        )
+        .env("ONSALE_REDIS__URL", &address("ONSALE_REDIS__URL"))
+        .env("ONSALE_REDIS__PREFIX", &own)
+        .env("ONSALE_KAFKA__BROKERS", &address("ONSALE_KAFKA__BROKERS"))
+        .env("ONSALE_KAFKA__PREFIX", &format!("{own}."))
+}
+
 /// What a service needs that `scripts/services run` has started.
 fn address(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
@@ -47,17 +62,7 @@ impl Busy {
     pub(crate) async fn cluster() -> Self {
         let database = Database::empty().await;
         let folder = TempDir::new().unwrap();
-        let own = uuid::Uuid::new_v4().simple().to_string();
-        let settings = Settings::in_folder(folder.path())
-            .env("ONSALE_STORE__URL", &database.url())
-            .env(
-                "ONSALE_AUTH__SECRET",
-                "a secret that lives as long as one test",
-            )
-            .env("ONSALE_REDIS__URL", &address("ONSALE_REDIS__URL"))
-            .env("ONSALE_REDIS__PREFIX", &own)
-            .env("ONSALE_KAFKA__BROKERS", &address("ONSALE_KAFKA__BROKERS"))
-            .env("ONSALE_KAFKA__PREFIX", &format!("{own}."));
+        let settings = on_services(Settings::in_folder(folder.path()), &database);
         Self::start(folder, settings, Some(database)).await
     }
 

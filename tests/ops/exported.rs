@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use onsale::telemetry::{ALL, Metric, Scope};
 
 use crate::busy::Busy;
+use crate::common::process::{ServerProcess, Settings};
 use crate::exposition::Family;
 
 /// A row of a table of `docs/metrics.md`.
@@ -109,4 +110,14 @@ async fn a_server_of_a_cluster_under_load_exports_all_that_is_documented_and_not
     let names: Vec<&str> = wanted.iter().map(|metric| metric.name).collect();
     let exported = server.exporting(&names).await;
     assert_agrees(&exported, &wanted);
+}
+
+#[tokio::test]
+async fn an_embedded_server_that_is_not_to_measure_exports_nothing() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let settings = Settings::in_folder(folder.path()).env("ONSALE_TELEMETRY__METRICS", "false");
+    let server = ServerProcess::start(&settings);
+    let answer = server.client().root("/metrics").send().await;
+    answer.assert_status(200);
+    assert_eq!(answer.text(), "");
 }

@@ -21,3 +21,4 @@ mod exposition;
 mod named;
 #[path = "../common/socket.rs"]
 mod socket;
+mod traces;

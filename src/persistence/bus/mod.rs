@@ -40,11 +40,13 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::store::dead_letters::DeadLetter;
+use super::store::outbox::Envelope;
 use super::{Store, StoreError};
 use crate::clock::Clock;
 use crate::config;
 use crate::domain::ids::ShardId;
 use crate::telemetry;
+use crate::trace::{self, Kind, Span};
 use kafka::consumer::{Consumer, Subscriber};
 use notices::{QueueNotices, Tell};
 use relay::Relay;
@@ -114,6 +116,30 @@ pub struct Options {
     pub wake: Arc<Notify>,
     /// Tells waiting rooms of what their visitors did.
     pub tell_queue: Tell,
+}
+
+/// A span for each of `events` whose trace is recorded: until it is dropped,
+/// something is done with them.
+fn begin_spans(
+    name: &'static str,
+    kind: Kind,
+    part: &'static str,
+    events: &[Envelope],
+) -> Vec<Span> {
+    if !trace::is_on() {
+        return Vec::new();
+    }
+    let begin = |event: &Envelope| {
+        let mut span = Span::begin(name, kind, event.trace.as_deref());
+        if span.is_recorded() {
+            span.tell("onsale.part", part);
+            span.tell("messaging.destination.name", event.topic.clone());
+            span.tell("messaging.message.id", event.event_id.to_string());
+            span.tell("onsale.event", event.kind.clone());
+        }
+        span
+    };
+    events.iter().map(begin).filter(Span::is_recorded).collect()
 }
 
 /// The bus, while it runs.

@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use super::inprocess::InProcess;
 use super::kafka::producer::Producer;
-use super::{BusError, Owned};
+use super::{BusError, Owned, begin_spans};
 use crate::clock::Clock;
 use crate::persistence::Store;
 use crate::persistence::store::outbox::{Envelope, Place};
 use crate::telemetry;
+use crate::trace::Kind;
 
 /// How many events are published in one go: all that is ever in flight.
 pub const RELAY_MAX: u32 = 512;
@@ -182,6 +183,7 @@ impl Relay {
         if events.is_empty() {
             return Ok(());
         }
+        let spans = begin_spans("publish", Kind::Producer, "relay", &events);
         let entities: Vec<Uuid> = events.iter().map(|event| event.entity).collect();
         let taken = match &self.to {
             To::InProcess(bus) => bus.publish(events).await?,
@@ -192,6 +194,7 @@ impl Relay {
                 vec![true; events.len()]
             }
         };
+        drop(spans);
         relayed.published += taken.iter().filter(|taken| **taken).count();
         for (entity, _) in entities
             .into_iter()

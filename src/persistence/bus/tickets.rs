@@ -4,7 +4,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::kafka::producer::DeadTopic;
-use super::{BusError, ORDERS_TOPIC, message};
+use super::{BusError, ORDERS_TOPIC, begin_spans, message};
 use crate::clock::Clock;
 use crate::domain::ids::{shard_of, with_shard};
 use crate::persistence::rows::ORDER_CONFIRMED;
@@ -12,6 +12,7 @@ use crate::persistence::store::dead_letters::{DeadLetter, NewDeadLetter};
 use crate::persistence::store::outbox::{Asked, Came, Envelope, NewTicket};
 use crate::persistence::{Store, StoreError};
 use crate::telemetry;
+use crate::trace::Kind;
 
 /// The name under which ticket issue keeps its marks.
 pub const CONSUMER: &str = "tickets";
@@ -51,6 +52,7 @@ impl TicketIssue {
         events: Vec<Envelope>,
         dead_topic: Option<&DeadTopic>,
     ) -> Result<Vec<bool>, BusError> {
+        let _spans = begin_spans("issue tickets", Kind::Consumer, "consumer", &events);
         let asked = events.into_iter().map(|event| {
             let asked = match tickets_of(&event) {
                 Ok(tickets) => Asked::Tickets(tickets),
