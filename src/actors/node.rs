@@ -166,7 +166,7 @@ pub struct Node {
     /// Where orders are under way.
     pub open_orders: OpenOrders,
     /// How many more cancels may be under way.
-    pub cancels: Semaphore,
+    pub cancels: Arc<Semaphore>,
     /// The timetables.
     pub timetables: Handle<Timetable>,
     /// The accounts.

@@ -14,6 +14,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::AskError;
 use super::node::Node;
 use super::purchase::{Retry, participant};
@@ -24,6 +26,7 @@ use crate::domain::order::{Cancel, CancelNo, CancelRequest, Order};
 use crate::domain::timetable::{self, CancelledBy, NamedSeats};
 #[cfg(feature = "sabotage")]
 use crate::sabotage::{self, Point, Switch};
+use crate::trace;
 
 /// How many cancels may be under way at once; further ones are shed.
 pub const CANCELS_MAX: usize = 4_096;
@@ -44,12 +47,14 @@ pub struct Cancellation {
 }
 
 /// A cancel that is durable.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Cancelled {
     /// The order, which may have been cancelled further since.
     pub order: Arc<Order>,
     /// Which of its cancels it is.
     pub no: CancelNo,
+    /// Its place among [`CANCELS_MAX`], until what it owes is given back.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Cancels, and returns once that is durable. The caller gives back what is owed
@@ -61,7 +66,7 @@ pub async fn cancel(
     node: &Node,
     wanted: &Cancellation,
 ) -> Result<Result<Cancelled, timetable::Refusal>, AskError> {
-    let Ok(_place) = node.cancels.try_acquire() else {
+    let Ok(place) = Arc::clone(&node.cancels).try_acquire_owned() else {
         return Err(AskError::Overloaded);
     };
     #[cfg(feature = "sabotage")]
@@ -83,7 +88,8 @@ pub async fn cancel(
             Ok(Ok(timetable::Reply::Cancelled { order, no })) => {
                 #[cfg(feature = "sabotage")]
                 sabotage::pass(Point::CancelTrue);
-                return Ok(Ok(Cancelled { order, no }));
+                let _place = place;
+                return Ok(Ok(Cancelled { order, no, _place }));
             }
             Ok(Err(refusal)) => return Ok(Err(refusal)),
             // Certain that nothing was done, unless an earlier try was.
@@ -119,7 +125,9 @@ pub async fn give_back(
     if is_owed {
         // After the answer: nothing is given back twice.
         let (node, order, no) = (Arc::clone(node), order.id, cancel.no);
-        tokio::spawn(async move { note(&node, timetable, order, no).await });
+        tokio::spawn(trace::carried(async move {
+            note(&node, timetable, order, no).await;
+        }));
     }
     is_ours
 }

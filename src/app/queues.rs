@@ -123,10 +123,15 @@ impl App {
     pub async fn ask_queue(&self, id: PerformanceId, command: Command) -> Answer<Reply> {
         let queues = &self.node.queues;
         match queues.ask(id.0, command.clone()).await? {
-            Ok(reply) => return Ok(reply),
-            Err(Refusal::SeedMissing) => {}
-            Err(refusal) => return Err(queue_refusal(refusal)),
+            Ok(reply) => Ok(reply),
+            // Once in a queue's life: boxed, so that not every call carries it.
+            Err(Refusal::SeedMissing) => Box::pin(self.ask_with_seed(id, command)).await,
+            Err(refusal) => Err(queue_refusal(refusal)),
         }
+    }
+
+    async fn ask_with_seed(&self, id: PerformanceId, command: Command) -> Answer<Reply> {
+        let queues = &self.node.queues;
         let seed = new_seed().map_err(|error| Problem::internal(&error))?;
         queues
             .ask(id.0, Command::LotterySeed(seed))

@@ -222,7 +222,9 @@ pub(super) async fn node(
         boards: Boards::default(),
         holds: HoldIndex::default(),
         open_orders: OpenOrders::default(),
-        cancels: tokio::sync::Semaphore::new(crate::actors::refund::CANCELS_MAX),
+        cancels: Arc::new(tokio::sync::Semaphore::new(
+            crate::actors::refund::CANCELS_MAX,
+        )),
         timetables: Handle::new(Arc::clone(&timetables), route.clone()),
         accounts: Handle::new(Arc::clone(&accounts), route.clone()),
         queues: Handle::new(Arc::clone(&queues), route.clone()),

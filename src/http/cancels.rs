@@ -160,7 +160,7 @@ async fn run(
         status: StatusCode::OK.as_u16(),
         body: answer.body().to_owned(),
     });
-    let Cancelled { order, no } = &cancelled;
+    let Cancelled { order, no, .. } = &cancelled;
     let cancel = order.cancels.iter().find(|cancel| cancel.no == *no);
     let cancel = cancel.ok_or_else(|| Problem::internal_text("a cancel is not in its order"))?;
     let is_ours = refund::give_back(&app.node, row.timetable, (order, cancel), keyed).await;

@@ -69,10 +69,7 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Answer<Self> {
-        let route = (request.method().clone(), request.uri().path().to_owned());
-        let (mut parts, body) = request.into_parts();
-        let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, state).await?;
-        let request = axum::extract::Request::from_parts(parts, body);
+        let (request, key, route) = keyed(request, state).await?;
         // The hash costs more than the rest of a hold: only a key needs it.
         let (value, body) = if key.is_some() {
             let Hashed { value, hash } = Hashed::from_request(request, state).await?;
@@ -110,10 +107,7 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Answer<Self> {
-        let route = (request.method().clone(), request.uri().path().to_owned());
-        let (mut parts, body) = request.into_parts();
-        let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, state).await?;
-        let request = axum::extract::Request::from_parts(parts, body);
+        let (request, key, route) = keyed(request, state).await?;
         let HashedIfAny { value, hash } = HashedIfAny::from_request(request, state).await?;
         let value = value.unwrap_or_default();
         Ok(Self(Keyed {
@@ -146,13 +140,22 @@ impl<S: BodyDeadline + Send + Sync> FromRequest<S> for KeyedNoBody {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Answer<Self> {
-        let route = (request.method().clone(), request.uri().path().to_owned());
-        let (mut parts, body) = request.into_parts();
-        let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, state).await?;
-        let request = axum::extract::Request::from_parts(parts, body);
+        let (request, key, route) = keyed(request, state).await?;
         let NoBody = NoBody::from_request(request, state).await?;
         Ok(Self { key, route })
     }
+}
+
+/// A request, its key, and its method and path.
+async fn keyed<S: Send + Sync>(
+    request: axum::extract::Request,
+    state: &S,
+) -> Answer<(axum::extract::Request, Option<String>, (Method, String))> {
+    let route = (request.method().clone(), request.uri().path().to_owned());
+    let (mut parts, body) = request.into_parts();
+    let IdempotencyKey(key) = IdempotencyKey::from_request_parts(&mut parts, state).await?;
+    let request = axum::extract::Request::from_parts(parts, body);
+    Ok((request, key, route))
 }
 
 /// An answer that can be stored.
@@ -253,7 +256,8 @@ where
         None => work.await.map(IntoResponse::into_response),
         Some(key) => {
             let claim = claim(key, &request);
-            run(app, request.user, claim, work, Keep::All).await
+            // Boxed: who sends no key doesn't carry the room for it.
+            Box::pin(run(app, request.user, claim, work, Keep::All)).await
         }
     }
 }

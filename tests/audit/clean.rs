@@ -88,7 +88,7 @@ async fn a_wal_left_by_a_kill_is_read_without_writing_to_it_sqlite() {
         .checks
         .iter()
         .find(|check| check.what.starts_with("a payment"));
-    assert_eq!(transfers.map(|check| check.checked), Some(4), "{report}");
+    assert_eq!(transfers.map(|check| check.checked), Some(5), "{report}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
     assert_eq!(std::fs::read(&wal).unwrap(), torn);
     // And the next start finds all of it.

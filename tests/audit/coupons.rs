@@ -105,7 +105,7 @@ impl World {
         self.claim(person(5)).await;
         let bob = UserId(self.bob.entity.id);
         self.claim(bob).await;
-        self.buy_with_the_coupon(17).await;
+        self.buy_with_the_coupon(14).await;
         self.publish().await;
     }
 

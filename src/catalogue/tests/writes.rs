@@ -20,7 +20,7 @@ async fn sell(world: &World, timetable: TimetableId) {
         Box::pin(async move {
             sqlx::query(
                 "INSERT INTO orders SELECT ?1, ?2, ?1, ?1, ?1, 'wallet', 'confirmed', 0, 0, 0, 0, 0,
-                                           '[[1, 0]]', '[]'",
+                                           '[[1, 0]]', '[]', NULL",
             )
             .bind(Uuid::now_v7())
             .bind(timetable.0)

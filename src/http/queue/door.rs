@@ -62,6 +62,17 @@ impl Door {
         if self.proofs.is_none() && self.humans.is_none() {
             return Ok(None);
         }
+        // Boxed: where nothing is asked, no call carries the room for it.
+        Box::pin(self.ask_for(app, (id, user), claim, shown)).await
+    }
+
+    async fn ask_for(
+        &self,
+        app: &App,
+        (id, user): (PerformanceId, UserId),
+        claim: Option<Claim>,
+        shown: &Shown,
+    ) -> Answer<Option<Standing>> {
         // What is wrong is refused before anybody is asked about it.
         let challenge = match &self.proofs {
             None => None,

@@ -159,7 +159,7 @@ async fn an_export_has_everything_of_the_caller_and_nothing_of_others() {
             Box::pin(async move {
                 for (seq, (user, status)) in (1..).zip(users) {
                     let order = Uuid::now_v7();
-                    sqlx::query("INSERT INTO orders VALUES (?1, ?1, ?2, ?1, ?1, 'wallet', ?3, 9, 2, 7, 0, 5, '[[3, 9]]', '[]')")
+                    sqlx::query("INSERT INTO orders VALUES (?1, ?1, ?2, ?1, ?1, 'wallet', ?3, 9, 2, 7, 0, 5, '[[3, 9]]', '[]', NULL)")
                         .bind(order)
                         .bind(user.0)
                         .bind(status)
