@@ -40,12 +40,12 @@ async fn a_store_written_by_the_real_machines_is_clean_and_every_condition_was_h
 async fn unfinished_sagas_and_unread_events_are_pending_and_no_findings(place: Place) {
     let mut world = World::busy(place).await;
     let hold = world.hold_at(NOW, false, &[18, 19]);
-    world.confirm(false, hold, "order-5").await;
+    world.confirm(false, hold, "order-6").await;
     let order = OrderId(id_of(world.show.entity));
     world.prepare(true, order, Money(PRICE), None);
     world.commit().await;
     let hold = world.hold_at(NOW, true, &[17]);
-    let cancelled = world.buy(true, hold, "order-6").await;
+    let cancelled = world.buy(true, hold, "order-7").await;
     world.cancel_only(true, cancelled.id, &[17], 9).await;
     let report = world.audit().await;
     assert!(report.is_clean(), "{report}");
