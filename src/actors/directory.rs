@@ -151,6 +151,14 @@ impl<M: Hosted> Directory<M> {
 
     /// The actor of entity `id`, started if it isn't running.
     pub async fn host(&self, id: Uuid) -> HostRef<M> {
+        match self.running(id) {
+            Some(host) => host,
+            // Boxed: nearly always it runs.
+            None => Box::pin(self.started(id)).await,
+        }
+    }
+
+    async fn started(&self, id: Uuid) -> HostRef<M> {
         loop {
             if let Some(host) = self.running(id) {
                 return host;

@@ -244,22 +244,23 @@ impl<M: host::Hosted> Handle<M> {
     }
 
     async fn deliver_by(&self, host: directory::HostRef<M>, id: Uuid, message: Message<M>) {
-        let (mut host, mut message) = (host, message);
-        loop {
-            match host.tell(message) {
+        if let Err(late) = host.tell(message) {
+            // Boxed: it is rare.
+            Box::pin(self.deliver_late(id, late)).await;
+        }
+    }
+
+    async fn deliver_late(&self, id: Uuid, mut late: TooLate<M>) {
+        while let TooLate(Some(message)) = late {
+            let host = self.directory.host(id).await;
+            match host.tell(*message) {
                 Ok(()) => return,
-                Err(TooLate(Some(back))) => {
-                    message = *back;
-                    host = self.directory.host(id).await;
-                }
-                // Lost with its reply address: the caller learns that the outcome
-                // is unknown.
-                Err(TooLate(None)) => {
-                    tracing::debug!("a message was lost with its actor");
-                    return;
-                }
+                Err(again) => late = again,
             }
         }
+        // Lost with its reply address: the caller learns that the outcome is
+        // unknown.
+        tracing::debug!("a message was lost with its actor");
     }
 
     /// Runs a command on entity `id`, which is on this node.

@@ -107,7 +107,7 @@ pub async fn refund(
         }
     };
     if key.is_some() {
-        return idempotency::once(&app, key, request, work).await;
+        return idempotency::once(&app, key, request, || work).await;
     }
     // Nobody is there to repeat it: it goes to its end, whoever waits.
     let task = tokio::spawn(crate::trace::carried(work));

@@ -158,7 +158,7 @@ async fn claim(
     let user = caller.user_id;
     let (key, request) = request.of(user);
     let (this, hash) = (Arc::clone(&app), key.as_deref().map(KeyHash::of));
-    idempotency::once(&app, key, request, async move {
+    idempotency::once(&app, key, request, || async move {
         let claim = claim_once(&this, coupon, user, hash).await?;
         let answer = ClaimAnswer {
             coupon_claim_id: claim.id,

@@ -137,7 +137,7 @@ pub async fn create(
     let (body, key, request) = body.of(user);
     let work = {
         let app = Arc::clone(&app);
-        async move {
+        move || async move {
             let sale = app.sale(id)?;
             let pass = queue_pass::check(&app, &sale, Some(user), &pass).await?;
             let under_pass = pass.is_some();
@@ -176,7 +176,7 @@ pub async fn add_seats(
     let (body, key, request) = body.of(user);
     let work = {
         let app = Arc::clone(&app);
-        async move {
+        move || async move {
             let id = timetable_of(&app, hold, user).await?;
             let sale = app.sale(id)?;
             queue_pass::check(&app, &sale, Some(user), &pass).await?;

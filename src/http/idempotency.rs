@@ -235,7 +235,8 @@ pub fn claim(key: String, request: &Request) -> KeyClaim {
 }
 
 /// Runs `work` once for all requests under `key`; later ones get its answer
-/// again. Without a key it just runs.
+/// again. Without a key it just runs. It is begun here, not by the caller: a
+/// future that is passed on is copied whole each time, and takes its room twice.
 ///
 /// Whatever may have changed since the first request belongs into `work`: a
 /// repetition gets the stored answer even if the hold has ended meanwhile, or
@@ -247,17 +248,17 @@ pub async fn once<F>(
     app: &Arc<App>,
     key: Option<String>,
     request: Request,
-    work: F,
+    work: impl FnOnce() -> F,
 ) -> Answer<Response>
 where
     F: Future<Output = Answer<Stored>> + Send + 'static,
 {
     match key {
-        None => work.await.map(IntoResponse::into_response),
+        None => work().await.map(IntoResponse::into_response),
         Some(key) => {
             let claim = claim(key, &request);
             // Boxed: who sends no key doesn't carry the room for it.
-            Box::pin(run(app, request.user, claim, work, Keep::All)).await
+            Box::pin(run(app, request.user, claim, work(), Keep::All)).await
         }
     }
 }

@@ -10,8 +10,10 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use foldhash::quality::RandomState;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,8 @@ const TOKEN_LEN_MAX: usize = 1024;
 /// 30 MB with tokens of 350 bytes).
 const CACHE_SETS: usize = 16_384;
 const CACHE_WAYS: usize = 4;
+
+const ALGORITHM: Algorithm = Algorithm::HS256;
 
 /// How much longer than a token lives its revocation is kept: a sign-in that
 /// was under way when the revocation was committed may make its token later.
@@ -96,10 +100,10 @@ struct Verified {
 
 /// Makes and checks access tokens.
 pub struct AccessTokens {
-    header: Header,
     signing: EncodingKey,
     verifying: Vec<DecodingKey>,
-    validation: Validation,
+    /// What each token of this server begins with, up to the first dot.
+    header: String,
     ttl: Millis,
     cache: Cache,
     revocations: Revocations,
@@ -118,20 +122,17 @@ impl AccessTokens {
     /// [`Purpose::AccessToken`].
     #[must_use]
     pub fn new(keys: &Keys, ttl: Millis) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        // The crate would read the system's clock; time is checked below.
-        validation.validate_exp = false;
-        validation.required_spec_claims.clear();
         let mut raw = keys.raw(Purpose::AccessToken);
         let signing = EncodingKey::from_secret(raw.next().map_or(&[], |key| key.as_slice()));
         let verifying = keys
             .raw(Purpose::AccessToken)
             .map(|key| DecodingKey::from_secret(key));
+        // A header always serialises.
+        let header = serde_json::to_vec(&Header::new(ALGORITHM)).unwrap_or_default();
         Self {
-            header: Header::new(Algorithm::HS256),
+            header: URL_SAFE_NO_PAD.encode(header),
             signing,
             verifying: verifying.collect(),
-            validation,
             ttl,
             cache: Cache::new(CACHE_SETS),
             revocations: Revocations::new(Millis(ttl.0.saturating_add(REVOCATION_SLACK_MS))),
@@ -160,7 +161,7 @@ impl AccessTokens {
             sid: grant.identity.session,
             ver: grant.sessions_from.0,
         };
-        jsonwebtoken::encode(&self.header, &claims, &self.signing)
+        jsonwebtoken::encode(&Header::new(ALGORITHM), &claims, &self.signing)
             .expect("these claims are serializable and the key is symmetric")
     }
 
@@ -225,13 +226,25 @@ impl AccessTokens {
         Timestamp(now.0.saturating_sub(self.revocations.keep.0))
     }
 
+    /// What a token of this server claims. Its header is compared, not read: it
+    /// has nothing to say, and the crate, which would read it, and the claims
+    /// twice, took a tenth of the time of a newcomer's whole request.
+    fn claims(&self, token: &str) -> Option<Claims> {
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, claims) = message.split_once('.')?;
+        let is_by = |key| {
+            let message = message.as_bytes();
+            jsonwebtoken::crypto::verify(signature, message, key, ALGORITHM).unwrap_or(false)
+        };
+        if header != self.header || !self.verifying.iter().any(is_by) {
+            return None;
+        }
+        let claims = URL_SAFE_NO_PAD.decode(claims).ok()?;
+        serde_json::from_slice(&claims).ok()
+    }
+
     fn verify(&self, token: &str) -> Result<Verified, TokenRefusal> {
-        let claims = self
-            .verifying
-            .iter()
-            .find_map(|key| jsonwebtoken::decode::<Claims>(token, key, &self.validation).ok())
-            .ok_or(TokenRefusal::Invalid)?
-            .claims;
+        let claims = self.claims(token).ok_or(TokenRefusal::Invalid)?;
         // If the life of tokens was shortened, those made before get the
         // shorter one too: their revocations aren't kept for longer.
         let exp = claims.exp.min(claims.iat.saturating_add(self.ttl.0 / 1000));

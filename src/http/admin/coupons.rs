@@ -137,7 +137,7 @@ pub(super) async fn create(
 ) -> Answer<Response> {
     let (body, key, request) = body.of(identity.user_id);
     let this = Arc::clone(&app);
-    once(&app, key, request, async move {
+    once(&app, key, request, || async move {
         check_performance(&this, &identity, body.performance_id)?;
         let terms = body.terms(identity.user_id, this.clock.now())?;
         let id = CouponId(Uuid::now_v7());

@@ -79,7 +79,7 @@ where
     T: Serialize + Send,
     F: Future<Output = Answer<Made<T>>> + Send + 'static,
 {
-    once(app, key, request, async move {
+    once(app, key, request, || async move {
         let made = work.await?;
         Ok(Stored::json(StatusCode::CREATED, &made.value)?.again(made.replayed))
     })

@@ -35,7 +35,7 @@ pub(super) async fn extend(
     let (key, request) = body.of(user);
     let work = {
         let app = Arc::clone(&app);
-        async move {
+        move || async move {
             app.check_queue(id)?;
             let has_hold = app.has_holds(user, id).await?;
             match app

@@ -49,7 +49,7 @@ pub(super) async fn join(
     let (key, request) = body.of(user);
     let work = {
         let app = Arc::clone(&app);
-        async move {
+        move || async move {
             app.check_queue(id)?;
             let claim = shown.claim(&app, id, user)?;
             let knocked = app.queue_door.knock(&app, (id, user), claim, &at_the_door);
