@@ -82,7 +82,11 @@ async fn measure(count: u32) {
             });
         }
         let terms = Arc::clone(&terms);
-        rows.coupon = Some(View { terms, claimed });
+        rows.coupon = Some(View {
+            terms,
+            claimed,
+            claimed_at: None,
+        });
         store.commit(Arc::new(vec![batch])).await.unwrap();
         stored = after;
     }

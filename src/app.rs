@@ -127,6 +127,8 @@ pub struct App {
     pub orders: Outcomes,
     /// How cancels ended.
     pub cancels: Outcomes,
+    /// How claims of coupons ended.
+    pub claims: Outcomes,
     /// How holds ended.
     pub holds: Outcomes,
     /// Carries events to their consumers.
@@ -204,6 +206,7 @@ impl App {
             shutdown: watch::Sender::new(false),
             orders: Outcomes::of_orders(),
             cancels: Outcomes::of_cancels(),
+            claims: Outcomes::of_claims(),
             holds: Outcomes::of_holds(),
             supervisor,
             tasks: parking_lot::Mutex::new(vec![loading]),

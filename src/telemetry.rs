@@ -6,6 +6,7 @@
 
 mod actors;
 mod cluster;
+mod coupon;
 mod exposition;
 pub mod history;
 mod http;
@@ -26,6 +27,7 @@ pub use self::cluster::{
     Owned, build_info, clock_uncertainty, condition, lease_began, lease_renewal_failed, owned,
     shard_gained, shard_lost, took_over,
 };
+pub use self::coupon::{CouponMetrics, CouponUses};
 pub use self::http::EndpointMetrics;
 pub use self::log::init;
 pub use self::names::*;

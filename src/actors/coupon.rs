@@ -30,6 +30,13 @@ impl CouponBoards {
         self.0.get(&id).map(|view| view.clone())
     }
 
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<(CouponId, View)> {
+        let shown = self.0.iter();
+        shown.map(|shown| (*shown.key(), shown.clone())).collect()
+    }
+
     /// A coupon is now so.
     pub fn show(&self, id: CouponId, view: View) {
         self.0.insert(id, view);
@@ -90,6 +97,7 @@ impl Hosted for Coupon {
         if let Some((id, view)) = self.take_shown() {
             node.coupon_boards.show(id, view);
         }
+        node.coupon_uses.add(self.take_tally());
     }
 
     fn replan(&mut self, _node: &Node) {}
@@ -107,18 +115,16 @@ impl Hosted for Coupon {
             return serde_json::json!({ "state": "missing" });
         };
         let terms = &view.terms;
-        let state = match now {
-            _ if now < terms.starts_at => "scheduled",
-            _ if now >= terms.ends_at => "over",
-            _ if view.remaining() == 0 => "sold_out",
-            _ => "open",
-        };
+        let shown = self.shown();
         serde_json::json!({
-            "state": state,
+            "state": view.standing(now).as_str(),
             "stock": terms.stock,
             "claimed": view.claimed,
-            "claimed_durably": self.shown().map_or(0, |shown| shown.claimed),
+            "claimed_durably": shown.map_or(0, |shown| shown.claimed),
+            "remaining": shown.map_or(0, View::remaining),
             "orders_under_way": self.in_doubt().count(),
+            "used": self.used(),
+            "sold_out_after_seconds": shown.and_then(View::sold_out_after).map(Millis::seconds),
             "starts_at": terms.starts_at,
             "ends_at": terms.ends_at,
         })

@@ -33,7 +33,7 @@ use crate::domain::queue::Queue;
 use crate::domain::time::Millis;
 use crate::domain::timetable::Timetable;
 use crate::persistence::{Store, StoreError};
-use crate::telemetry::{self, ActorMetrics};
+use crate::telemetry::{self, ActorMetrics, CouponUses};
 
 /// How a node is set up.
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +177,8 @@ pub struct Node {
     pub coupons: Handle<Coupon>,
     /// What they publish.
     pub coupon_boards: CouponBoards,
+    /// What became of their claims.
+    pub coupon_uses: CouponUses,
     /// What the waiting rooms publish.
     pub queue_boards: QueueBoards,
     /// Reads accounts for their actors.

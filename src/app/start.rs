@@ -36,6 +36,7 @@ use crate::persistence::checkpoint::{Checkpoints, RedisCheckpoints};
 use crate::persistence::lease::application_name;
 use crate::persistence::postgres::lease;
 use crate::persistence::store::shards::Claim;
+use crate::telemetry::CouponUses;
 
 /// How long the start waits for the fences.
 const FENCES_MAX: Duration = Duration::from_secs(3);
@@ -230,6 +231,7 @@ pub(super) async fn node(
         queues: Handle::new(Arc::clone(&queues), route.clone()),
         coupons: Handle::new(Arc::clone(&coupons), route),
         coupon_boards: CouponBoards::default(),
+        coupon_uses: CouponUses::new(),
         queue_boards: QueueBoards::default(),
         account_loader,
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::App;
 use crate::domain::time::Millis;
 use crate::persistence::Store;
-use crate::telemetry::{self, QueueMetrics, SeatMetrics, SocketMetrics};
+use crate::telemetry::{self, CouponMetrics, QueueMetrics, SeatMetrics, SocketMetrics};
 
 /// How often the node notes that it lives, and looks at the system's clock.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -44,6 +44,7 @@ impl App {
 async fn heartbeat(app: Weak<App>) {
     let seats = SeatMetrics::new();
     let mut queues = QueueMetrics::new();
+    let mut coupons = CouponMetrics::new();
     let mut sockets = SocketMetrics::default();
     loop {
         tokio::time::sleep(HEARTBEAT).await;
@@ -61,6 +62,7 @@ async fn heartbeat(app: Weak<App>) {
         seats.sold.set(counts.sold);
         seats.blocked.set(counts.blocked);
         queues.show(&app.node.queue_boards.summaries());
+        coupons.show(&app.node.coupon_boards.all());
         sockets.show(&app.queue_feeds.figures());
         telemetry::sockets(app.sockets.taken(), app.config.http.sockets_max as usize);
         telemetry::condition(app.readiness().is_empty(), app.node.lanes.are_healthy());

@@ -24,6 +24,13 @@ impl Millis {
     pub const fn from_secs(seconds: u32) -> Self {
         Self(seconds as i64 * 1000)
     }
+
+    /// In seconds, for people and metrics.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "no time is that long")]
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1000.0
+    }
 }
 
 impl Timestamp {

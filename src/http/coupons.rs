@@ -159,7 +159,8 @@ async fn claim(
     let (key, request) = request.of(user);
     let (this, hash) = (Arc::clone(&app), key.as_deref().map(KeyHash::of));
     idempotency::once(&app, key, request, || async move {
-        let claim = claim_once(&this, coupon, user, hash).await?;
+        let claim = claim_once(&this, coupon, user, hash).await;
+        let claim = count(&this, claim)?;
         let answer = ClaimAnswer {
             coupon_claim_id: claim.id,
             coupon_id: coupon,
@@ -168,6 +169,14 @@ async fn claim(
         Stored::json(StatusCode::CREATED, &answer)
     })
     .await
+}
+
+fn count(app: &App, claimed: Answer<Claim>) -> Answer<Claim> {
+    match &claimed {
+        Ok(_) => app.claims.ok(),
+        Err(problem) => app.claims.refused(problem.code().as_str()),
+    }
+    claimed
 }
 
 async fn claim_once(

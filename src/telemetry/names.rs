@@ -39,6 +39,8 @@ pub enum Scope {
     Kafka,
     /// Those on which a waiting room has had people.
     Queues,
+    /// Those on which a coupon was sold out.
+    Coupons,
     /// Those that have asked a newcomer for a proof of work or a human check.
     Door,
 }
@@ -158,6 +160,19 @@ metrics! {
     Always Counter ORDERS_TOTAL = "onsale_orders_total" [outcome];
     /// Attempts to cancel: ok, or the code of the problem.
     Always Counter CANCELS_TOTAL = "onsale_cancels_total" [outcome];
+    /// Attempts to claim coupons: ok, or the code of the problem.
+    Always Counter COUPON_CLAIMS_TOTAL = "onsale_coupon_claims_total" [outcome];
+    /// What became of claims in orders: reserved, then used, or released with an order that
+    /// came to nothing, or returned with one that was cancelled.
+    Always Counter COUPON_USES_TOTAL = "onsale_coupon_uses_total" [step];
+    /// Claims there are of a coupon on its node: the first 64 that were claimed here, the others
+    /// together.
+    Always Gauge COUPON_STOCK_CLAIMS = "onsale_coupon_stock_claims" [coupon];
+    /// How many of them are left.
+    Always Gauge COUPON_REMAINING_CLAIMS = "onsale_coupon_remaining_claims" [coupon];
+    /// How long after its opening a coupon was sold out; no number once there are some left
+    /// again, the least of all others.
+    Coupons Gauge COUPON_SOLD_OUT_SECONDS = "onsale_coupon_sold_out_seconds" [coupon];
     /// Seats of all loaded timetables.
     Always Gauge SEATS = "onsale_seats" [status];
     /// People who wait: the first 64 queues by their performances' ids, the others together.

@@ -34,6 +34,12 @@ impl Outcomes {
         Self::new(CANCELS_TOTAL)
     }
 
+    /// Those of claims of coupons.
+    #[must_use]
+    pub fn of_claims() -> Self {
+        Self::new(COUPON_CLAIMS_TOTAL)
+    }
+
     fn new(name: &'static str) -> Self {
         recorder();
         Self {

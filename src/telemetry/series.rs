@@ -132,7 +132,11 @@ fn traffic(all: &mut Vec<Series>) {
 
 fn sales(all: &mut Vec<Series>) {
     let (ok, refused) = (Label::Is("outcome", "ok"), Label::IsNot("outcome", "ok"));
-    for (name, metric) in [("holds", HOLDS_TOTAL), ("orders", ORDERS_TOTAL)] {
+    for (name, metric) in [
+        ("holds", HOLDS_TOTAL),
+        ("orders", ORDERS_TOTAL),
+        ("claims", COUPON_CLAIMS_TOTAL),
+    ] {
         add(all, format!("{name}.ok"), RATE, metric, &[ok]);
         add(all, format!("{name}.refused"), RATE, metric, &[refused]);
         add(all, format!("{name}.ok_total"), TOTAL, metric, &[ok]);

@@ -7,9 +7,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::common::client::Client;
-use crate::common::eventually;
 use crate::common::process::{ServerProcess, Settings, sign_up};
 use crate::common::scene::{Scene, Show};
+use crate::common::{eventually, fresh_key, in_seconds};
 use crate::database::Database;
 use crate::exposition::{Family, read};
 use crate::socket::Socket;
@@ -100,7 +100,7 @@ impl Busy {
     }
 }
 
-/// Holds, refusals, orders, a waiting room with somebody inside and somebody
+/// Holds, refusals, orders, a coupon that is sold out, a waiting room with somebody inside and somebody
 /// before it, live sockets.
 async fn load(server: &ServerProcess) -> Vec<Socket> {
     let admin = server.admin().await;
@@ -124,10 +124,35 @@ async fn load(server: &ServerProcess) -> Vec<Socket> {
             .await;
     }
     until_tickets_are_issued(&buyers[0]).await;
+    sell_out_a_coupon(&admin, &scene, &buyers).await;
     let mut sockets = wait_in_line(&admin, &buyers).await;
     let map = format!("/timetables/{}/seats/live", scene.timetable);
     sockets.push(Socket::open(&buyers[0], &map).await.expect("a seat map"));
     sockets
+}
+
+/// All but one have one, and the first uses it.
+async fn sell_out_a_coupon(admin: &Client, scene: &Scene, buyers: &[Client]) {
+    let (last, first) = buyers.split_last().unwrap();
+    let wish = json!({
+        "name": "Spring", "discount": { "kind": "amount", "value": 100 }, "stock": first.len(),
+        "starts_at": in_seconds(-60), "ends_at": in_seconds(3_600),
+    });
+    let coupon = admin.post("/admin/coupons", &wish).ok(201).await;
+    let path = format!("/coupons/{}/claims", coupon["coupon_id"].as_str().unwrap());
+    let mut claims = Vec::new();
+    for buyer in first {
+        claims.push(buyer.post(&path, &json!({})).ok(201).await);
+    }
+    let late = last.post(&path, &json!({}));
+    late.problem(409, "coupon-sold-out").await;
+    let hold = first[0].hold_seats(&scene.timetable, &["F1-B-1"]).await;
+    let body = json!({
+        "hold_id": hold["hold_id"], "coupon_claim_id": claims[0]["coupon_claim_id"],
+        "payment": { "method": "wallet" },
+    });
+    let order = first[0].order_body(&body).key(&fresh_key());
+    assert_eq!(order.ok(201).await["discount"], 100);
 }
 
 async fn until_tickets_are_issued(buyer: &Client) {

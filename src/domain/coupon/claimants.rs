@@ -91,6 +91,11 @@ impl Used {
         }
     }
 
+    /// How many are used.
+    pub(super) fn len(&self) -> usize {
+        self.orders.len()
+    }
+
     /// The order that has used the claim of `user`.
     pub(super) fn get(&self, user: UserId) -> Option<OrderId> {
         let hash = self.hasher.hash_one(user);

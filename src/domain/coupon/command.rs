@@ -8,7 +8,7 @@ use super::discount::Discount;
 use crate::domain::account::KeyHash;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{CouponClaimId, OrderId, PerformanceId, TimetableId, UserId};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 
 /// What a coupon is.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -176,6 +176,34 @@ pub struct View {
     pub terms: Arc<Terms>,
     /// How many were claimed.
     pub claimed: u32,
+    /// When the last of them was, if that was since the coupon was loaded.
+    pub claimed_at: Option<Timestamp>,
+}
+
+/// Whether a coupon can be claimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Not yet.
+    Scheduled,
+    /// It can.
+    Open,
+    /// All are claimed.
+    SoldOut,
+    /// Not any more.
+    Over,
+}
+
+impl Standing {
+    /// The name that operators see.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Open => "open",
+            Self::SoldOut => "sold_out",
+            Self::Over => "over",
+        }
+    }
 }
 
 impl View {
@@ -183,6 +211,27 @@ impl View {
     #[must_use]
     pub fn remaining(&self) -> u32 {
         self.terms.stock.saturating_sub(self.claimed)
+    }
+
+    /// Whether it can be claimed at `now`.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        match now {
+            _ if now < self.terms.starts_at => Standing::Scheduled,
+            _ if now >= self.terms.ends_at => Standing::Over,
+            _ if self.remaining() == 0 => Standing::SoldOut,
+            _ => Standing::Open,
+        }
+    }
+
+    /// How long after it could first be claimed the last one was; `None` while
+    /// some are left, and where the last one was claimed before the coupon was
+    /// loaded.
+    #[must_use]
+    pub fn sold_out_after(&self) -> Option<Millis> {
+        let opened_at = self.terms.starts_at.max(self.terms.created_at);
+        let last = self.claimed_at.filter(|_| self.remaining() == 0)?;
+        Some(last.since(opened_at))
     }
 }
 

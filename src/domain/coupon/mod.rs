@@ -14,6 +14,7 @@
 mod claimants;
 pub mod command;
 pub mod discount;
+mod tally;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -21,8 +22,11 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 pub use claimants::Claimants;
-pub use command::{Claim, Command, Event, Patch, Prepare, Refusal, Reply, Terms, Unusable, View};
+pub use command::{
+    Claim, Command, Event, Patch, Prepare, Refusal, Reply, Standing, Terms, Unusable, View,
+};
 pub use discount::Discount;
+pub use tally::Tally;
 
 use self::claimants::Used;
 use super::decision::{Decision, Events, Machine, Tier};
@@ -82,6 +86,8 @@ pub struct Coupon {
     id: CouponId,
     terms: Option<Arc<Terms>>,
     claimants: Claimants,
+    /// When the last of them came, of those that came since it was loaded.
+    claimed_at: Option<Timestamp>,
     prepared: HashMap<UserId, Prepare, RandomState>,
     used: Used,
     void: Void,
@@ -91,6 +97,8 @@ pub struct Coupon {
     unsettled: VecDeque<(Seq, View)>,
     /// Whether `shown` is another since [`Coupon::take_shown`].
     is_news: bool,
+    /// What became of claims since [`Coupon::take_tally`].
+    tally: Tally,
 }
 
 impl Coupon {
@@ -101,12 +109,14 @@ impl Coupon {
             id,
             terms: None,
             claimants: Claimants::default(),
+            claimed_at: None,
             prepared: HashMap::default(),
             used: Used::default(),
             void: Void::default(),
             shown: None,
             unsettled: VecDeque::new(),
             is_news: false,
+            tally: Tally::default(),
         }
     }
 
@@ -155,6 +165,17 @@ impl Coupon {
         Some((self.id, view))
     }
 
+    /// What became of claims since this was last called, or it was loaded.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// How many of its claims are used.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.len()
+    }
+
     /// The claims that are set aside for orders of which nothing more is known.
     pub fn in_doubt(&self) -> impl Iterator<Item = &Prepare> {
         self.prepared.values()
@@ -170,8 +191,15 @@ impl Coupon {
     #[must_use]
     pub fn view(&self) -> Option<View> {
         let terms = Arc::clone(self.terms.as_ref()?);
-        let claimed = self.claimed();
-        Some(View { terms, claimed })
+        Some(self.view_of(terms))
+    }
+
+    fn view_of(&self, terms: Arc<Terms>) -> View {
+        View {
+            terms,
+            claimed: self.claimed(),
+            claimed_at: self.claimed_at,
+        }
     }
 
     fn existing(&self) -> Result<&Arc<Terms>, Refusal> {
@@ -187,10 +215,7 @@ impl Coupon {
             return Err(Refusal::EndsBeforeStart);
         }
         let terms = Arc::new(terms);
-        let view = View {
-            terms: Arc::clone(&terms),
-            claimed: 0,
-        };
+        let view = self.view_of(Arc::clone(&terms));
         Ok(Decision::one(Event::Created(terms), Reply::View(view)))
     }
 
@@ -211,10 +236,7 @@ impl Coupon {
         } else {
             Arc::new(after)
         };
-        let reply = Reply::View(View {
-            terms: Arc::clone(&terms),
-            claimed,
-        });
+        let reply = Reply::View(self.view_of(Arc::clone(&terms)));
         if Arc::ptr_eq(&terms, before) {
             return Ok(Decision::unchanged(reply));
         }
@@ -394,16 +416,26 @@ impl Machine for Coupon {
             Event::Claimed(claim) => {
                 let is_new = self.claimants.insert(claim.user);
                 debug_assert!(is_new, "I6: one claim a user");
+                self.claimed_at = Some(claim.at);
                 self.will_show(seq);
             }
             Event::Prepared(prepare) => {
                 self.prepared.insert(prepare.user, *prepare);
+                self.tally.reserved += 1;
             }
             Event::Posted { prepare, .. } => {
                 self.prepared.remove(&prepare.user);
                 self.used.insert(prepare.user, prepare.order);
+                self.tally.used += 1;
             }
-            Event::Voided { prepare, .. } | Event::Returned { prepare, .. } => {
+            Event::Voided { prepare, .. } => {
+                // Else a tombstone: there was nothing to release.
+                let is_held = self.held_for(prepare.user, prepare.order).is_some();
+                self.tally.released += u32::from(is_held);
+                self.release(prepare.user, prepare.order);
+            }
+            Event::Returned { prepare, .. } => {
+                self.tally.returned += 1;
                 self.release(prepare.user, prepare.order);
             }
         }

@@ -7,6 +7,7 @@ use super::*;
 use crate::domain::decision::step;
 use crate::domain::ids::{CouponClaimId, PerformanceId, TimetableId};
 use crate::domain::money::Money;
+use crate::domain::time::Millis;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const ID: CouponId = CouponId(Uuid::from_u128(5));
@@ -261,6 +262,58 @@ fn a_claim_comes_back_once_with_its_cancelled_order() {
     assert_eq!(coupon.0.in_doubt().count(), 1);
     // Nothing of it is stock.
     assert_eq!(coupon.0.claimed(), 1);
+}
+
+#[test]
+fn what_became_of_claims_is_counted_once_however_often_it_is_asked_for() {
+    let mut coupon = Alive::new(3);
+    coupon.claim(1).unwrap();
+    for _ in 0..2 {
+        coupon.prepare(1, 1).unwrap();
+    }
+    for _ in 0..2 {
+        coupon.run(void(1, 1)).unwrap();
+    }
+    coupon.prepare(1, 2).unwrap();
+    for _ in 0..2 {
+        coupon.run(post(1, 2)).unwrap();
+    }
+    for _ in 0..2 {
+        coupon.run(give_back(1, 2)).unwrap();
+    }
+    // A tombstone releases nothing.
+    coupon.run(void(1, 3)).unwrap();
+    let tally = Tally {
+        reserved: 2,
+        used: 1,
+        released: 1,
+        returned: 1,
+    };
+    assert_eq!(coupon.0.take_tally(), tally);
+    assert_eq!(coupon.0.take_tally(), Tally::default());
+}
+
+#[test]
+fn it_tells_how_long_after_its_opening_the_last_one_went() {
+    let mut coupon = Alive::new(2);
+    let sold_out = |coupon: &mut Alive| {
+        coupon.settle();
+        coupon.0.shown().unwrap().sold_out_after()
+    };
+    for (n, after) in [(1, 500), (2, 700)] {
+        coupon.run_at(NOW.plus(Millis(after)), claim(n)).unwrap();
+        let expected = (n == 2).then_some(Millis(700));
+        assert_eq!(sold_out(&mut coupon), expected);
+    }
+    // Who has it from the store can't know.
+    let again = reloaded(&coupon.0);
+    assert_eq!(again.shown().unwrap().sold_out_after(), None);
+    assert_eq!(again.shown().unwrap().standing(NOW), Standing::SoldOut);
+    // With more of them it goes on, and is sold out once more.
+    coupon.run(stock_of(3)).unwrap();
+    assert_eq!(sold_out(&mut coupon), None);
+    coupon.run_at(NOW.plus(Millis(9_000)), claim(3)).unwrap();
+    assert_eq!(sold_out(&mut coupon), Some(Millis(9_000)));
 }
 
 #[test]
