@@ -25,9 +25,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use common::client::Client;
-use common::eventually;
 use common::process::{ADMIN_EMAIL, ADMIN_PASSWORD, ServerProcess, Settings, sign_up};
 use common::scene::{Scene, Show};
+use common::{eventually, in_seconds};
 use driver::{ENTER, ESCAPE, SHOWN_LIMIT, Screen, TAB};
 use page::{Page, metric};
 
@@ -103,6 +103,19 @@ async fn crowd(server: &ServerProcess, admin: &Client) {
         let path = format!("/performances/{}/queue", scene.performance);
         user.post(&path, &json!({})).ok(201).await;
     }
+}
+
+/// A coupon of three, of which `customer` has one.
+async fn claimed_coupon(admin: &Client, customer: &Client) -> String {
+    let wish = json!({
+        "name": "Spring", "discount": { "kind": "percent", "value": 10 }, "stock": 3,
+        "starts_at": in_seconds(-60), "ends_at": in_seconds(3_600),
+    });
+    let coupon = admin.post("/admin/coupons", &wish).ok(201).await;
+    let id = coupon["coupon_id"].as_str().unwrap().to_owned();
+    let claims = format!("/coupons/{id}/claims");
+    customer.post(&claims, &json!({})).ok(201).await;
+    id
 }
 
 fn buyers_now() -> (u32, u64) {
@@ -246,6 +259,7 @@ async fn it_is_for_administrators_and_can_be_used_by_keyboard() {
     customer
         .hold_seats(&scene.timetable, &["F1-A-1", "F1-A-2"])
         .await;
+    let coupon = claimed_coupon(&admin, &customer).await;
 
     let page = Page::open(server.client().base(), Screen::DESKTOP).await;
     let browser = &page.browser;
@@ -287,6 +301,23 @@ async fn it_is_for_administrators_and_can_be_used_by_keyboard() {
     let held = "[...document.querySelectorAll('#drill .facts div')].some((fact) => fact.innerText === 'Held\\n2')";
     page.shows("what it has in memory", held).await;
     page.assert_accessible("a date").await;
+    browser.press(ESCAPE).await;
+    browser
+        .wait(
+            "it is closed",
+            "return !document.getElementById('drill').open",
+        )
+        .await;
+
+    // The panel of coupons leads to one of them.
+    let link = format!("button.link[title='{coupon}']");
+    let is_listed = format!("document.querySelector(\"{link}\") !== null");
+    page.shows("the coupon is listed", &is_listed).await;
+    browser.click(&link).await;
+    page.shows("the coupon", "text('drill').includes('Spring')")
+        .await;
+    let left = "[...document.querySelectorAll('#drill .facts div')].some((fact) => fact.innerText === 'Remaining\\n2')";
+    page.shows("how many are left", left).await;
     browser.press(ESCAPE).await;
     browser
         .wait(

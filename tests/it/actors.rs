@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::common::client::Client;
-use crate::harness::{TestServer, eventually, list, number, text};
+use crate::harness::{TestServer, eventually, fresh_key, in_seconds, list, number, text};
 
 /// An actor that nobody has asked yet is in memory a moment after the first
 /// question.
@@ -133,6 +133,73 @@ async fn an_actor_says_of_itself_what_it_has_in_memory() {
     for path in ["/admin/actors/timetable/x", "/admin/actors/seat/1"] {
         admin.get(path).problem(404, "actor-not-found").await;
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_coupon_says_of_itself_how_it_goes_and_is_listed_once_it_is_claimed() {
+    let server = TestServer::start().await;
+    let (admin, scene) = (server.admin(), server.small().await);
+    let wish = json!({
+        "name": "Spring", "discount": { "kind": "amount", "value": 100 }, "stock": 2,
+        "starts_at": in_seconds(-60), "ends_at": in_seconds(3_600),
+    });
+    let coupon = admin.post("/admin/coupons", &wish).ok(201).await;
+    let id = text(&coupon, "coupon_id");
+    let claims = format!("/coupons/{id}/claims");
+    let one = format!("/admin/actors/coupon/{id}");
+    let buyer = server.buyer_with_money(1_000_000).await;
+    let claim = buyer.post(&claims, &json!({})).ok(201).await;
+    let seen = admin.get(&one).ok(200).await;
+    assert_eq!(
+        (&seen["kind"], text(&seen["actor"], "title")),
+        (&json!("coupon"), "Spring")
+    );
+    let (life, observed) = (&seen["life"], &seen["life"]["observed"]);
+    assert_eq!(life["seq"], life["stored_seq"]);
+    let figures = |observed: &Value| {
+        ["stock", "claimed", "claimed_durably", "remaining", "used"].map(|it| number(observed, it))
+    };
+    assert_eq!(figures(observed), [2, 1, 1, 1, 0]);
+    assert_eq!(
+        (text(observed, "state"), &observed["sold_out_after_seconds"]),
+        ("open", &Value::Null)
+    );
+
+    let hold = buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
+    let body = json!({
+        "hold_id": hold["hold_id"], "coupon_claim_id": claim["coupon_claim_id"],
+        "payment": { "method": "wallet" },
+    });
+    buyer.order_body(&body).key(&fresh_key()).ok(201).await;
+    server.buyer().post(&claims, &json!({})).ok(201).await;
+    // A claim is used after the answer to its order.
+    let observed = eventually("the claim is used", SEEN_LIMIT, async || {
+        let seen = admin.get(&one).ok(200).await;
+        let observed = seen["life"]["observed"].clone();
+        (number(&observed, "used") == 1).then_some(observed)
+    })
+    .await;
+    assert_eq!(figures(&observed), [2, 2, 2, 0, 1]);
+    assert_eq!(
+        (
+            text(&observed, "state"),
+            number(&observed, "orders_under_way")
+        ),
+        ("sold_out", 0)
+    );
+    let after = observed["sold_out_after_seconds"].as_f64().unwrap();
+    assert!(
+        (0.0..60.0).contains(&after),
+        "since it was made, not since its window: {after}"
+    );
+
+    let ops = admin.get("/admin/ops").ok(200).await;
+    let row = &list(&ops, "coupons")[0];
+    assert_eq!((text(row, "coupon_id"), text(row, "title")), (id, "Spring"));
+    let shown = ["stock", "claimed", "remaining"].map(|it| number(row, it));
+    assert_eq!((shown, text(row, "state")), ([2, 2, 0], "sold_out"));
+    assert_eq!(row["sold_out_after_seconds"].as_f64(), Some(after));
     server.stop().await;
 }
 

@@ -1,4 +1,4 @@
-// One timetable, queue or account: what it has in memory, as it says itself.
+// One timetable, queue, coupon or account: what it has in memory, as it says itself.
 
 import { Refused, get } from "./api.js";
 import { Spark, h, say } from "./draw.js";

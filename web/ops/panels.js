@@ -42,6 +42,8 @@ const FIGURES = [
       { label: "Holds refused", series: "holds.refused", suffix: "/s", total: "holds.refused_total" },
       { label: "Orders confirmed", series: "orders.ok", suffix: "/s", total: "orders.ok_total" },
       { label: "Orders refused", series: "orders.refused", suffix: "/s", total: "orders.refused_total" },
+      { label: "Coupons claimed", series: "claims.ok", suffix: "/s", total: "claims.ok_total" },
+      { label: "Claims refused", series: "claims.refused", suffix: "/s", total: "claims.refused_total" },
     ],
   },
   {
@@ -327,6 +329,36 @@ function timetables() {
   };
 }
 
+const STANDINGS = { scheduled: "not open yet", open: "open", sold_out: "sold out", over: "over" };
+
+function coupons() {
+  const { element: of, body } = table("Coupons that were claimed last", ["Coupon", "Stock", "Claimed", "Left", "State", "Sold out after"]);
+  const rows = new Rows(body, (first) => {
+    const name = nameButton("coupon", first.coupon_id, first.title);
+    const place = h("div");
+    return plainRow((coupon) => {
+      place.replaceChildren(bar([["sold", coupon.claimed]], coupon.stock));
+      return [
+        name,
+        place,
+        format(coupon.claimed, "count"),
+        format(coupon.remaining, "count"),
+        STANDINGS[coupon.state],
+        coupon.sold_out_after_seconds === null ? "–" : format(coupon.sold_out_after_seconds, "seconds"),
+      ];
+    });
+  });
+  const nothing = h("p", { class: "note" }, "No coupon is in memory here.");
+  return {
+    element: panel("Coupons claimed last", {}, scrolled("Coupons that were claimed last", of), nothing),
+    update({ answer }) {
+      rows.show(answer.coupons, (coupon) => coupon.coupon_id);
+      nothing.hidden = answer.coupons.length > 0;
+      of.hidden = answer.coupons.length === 0;
+    },
+  };
+}
+
 // What an operator should look at, the worst first.
 export function attention({ answer, samples }) {
   const found = [];
@@ -353,7 +385,7 @@ export function attention({ answer, samples }) {
 export function build(place, { cluster, all }) {
   const of = Object.fromEntries(FIGURES.map((group) => [group.title, figures(group)]));
   const left = [kinds(), busiest(), timetables(), writes()];
-  const right = [of.Events, of.Process, queues()];
+  const right = [of.Events, of.Process, queues(), coupons()];
   const top = [tiles(), of.Traffic, of.Sale, of["Waiting rooms"]];
   const elements = (made) => made.map((one) => one.element);
   place.append(

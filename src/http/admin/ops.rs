@@ -14,14 +14,15 @@ use super::actors::ActorAnswer;
 use crate::actors::busiest::Busy;
 use crate::app::App;
 use crate::domain::ids::EntityKind;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use crate::http::auth::Admin;
 use crate::http::error::{Answer, Problem};
 use crate::http::extract::Query;
 use crate::telemetry::history::{Column, SAMPLE_EVERY, Samples};
 use crate::telemetry::{self};
 
-/// So many timetables and queues are listed: those with the most people.
+/// So many timetables, queues and coupons are listed: those with the most people,
+/// those that were claimed last.
 const LISTED_MAX: usize = 20;
 
 /// Which part of it.
@@ -64,6 +65,8 @@ pub(crate) struct OpsAnswer {
     queues: Vec<QueueRow>,
     /// The dates with the most held seats.
     timetables: Vec<TimetableRow>,
+    /// The coupons that were claimed last.
+    coupons: Vec<CouponRow>,
 }
 
 /// Figures over time.
@@ -111,10 +114,29 @@ pub(super) struct TimetableRow {
     blocked: u32,
 }
 
+/// A coupon.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CouponRow {
+    coupon_id: Uuid,
+    title: String,
+    stock: u32,
+    claimed: u32,
+    remaining: u32,
+    /// `scheduled`, `open`, `sold_out` or `over`.
+    #[schema(example = "open")]
+    state: &'static str,
+    /// When the last one was claimed, if that was since the coupon was read.
+    #[schema(value_type = Option<String>, format = "date-time", required = true)]
+    claimed_at: Option<Timestamp>,
+    /// How long after it opened that was, if it is sold out.
+    #[schema(required = true)]
+    sold_out_after_seconds: Option<f64>,
+}
+
 /// Read all that the operators' page shows
 ///
 /// Of one node: figures of the last 15 minutes, a sample a second, the busiest
-/// actors, waiting rooms and dates. The figures are those of `/metrics`.
+/// actors, waiting rooms, dates and coupons. The figures are those of `/metrics`.
 #[utoipa::path(get, path = "/api/v1/admin/ops", operation_id = "read_ops", tag = "administration",
     security(("bearer" = [])), params(OpsQuery),
     responses((status = 200, body = OpsAnswer), (status = 401, description = "`unauthorized`"),
@@ -179,6 +201,7 @@ pub(crate) fn snapshot(app: &App, since: u64) -> String {
         actors: app.busiest.read().into_iter().map(Into::into).collect(),
         queues: queues(app),
         timetables: timetables(app),
+        coupons: coupons(app),
     };
     // It is plain data, which always serialises.
     serde_json::to_string(&answer).unwrap_or_default()
@@ -229,6 +252,24 @@ fn timetables(app: &App) -> Vec<TimetableRow> {
         held: counts.held,
         sold: counts.sold,
         blocked: counts.blocked,
+    });
+    rows.collect()
+}
+
+fn coupons(app: &App) -> Vec<CouponRow> {
+    let mut found = app.node.coupon_boards.all();
+    found.sort_unstable_by_key(|(id, view)| std::cmp::Reverse((view.claimed_at, *id)));
+    found.truncate(LISTED_MAX);
+    let now = app.clock.now();
+    let rows = found.into_iter().map(|(id, view)| CouponRow {
+        coupon_id: id.0,
+        title: view.terms.name.clone(),
+        stock: view.terms.stock,
+        claimed: view.claimed,
+        remaining: view.remaining(),
+        state: view.standing(now).as_str(),
+        claimed_at: view.claimed_at,
+        sold_out_after_seconds: view.sold_out_after().map(Millis::seconds),
     });
     rows.collect()
 }
