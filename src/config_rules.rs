@@ -163,6 +163,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("actors.account_idle_seconds", from_to(1, SECONDS_A_DAY)),
     ("actors.timetable_idle_seconds", from_to(1, SECONDS_A_DAY)),
     ("queue.places_max", from_to(1, 100_000_000)),
+    ("queue.permits_max", from_to(1, 1_000_000)),
     ("queue.proof_of_work.enabled", Rule::Boolean),
     ("queue.proof_of_work.bits_min", from_to(1, 32)),
     ("queue.proof_of_work.bits_max", from_to(1, 32)),

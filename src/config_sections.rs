@@ -256,6 +256,7 @@ impl Actors {
 #[allow(missing_docs)]
 pub struct Queue {
     pub places_max: u32,
+    pub permits_max: u32,
     pub proof_of_work: ProofOfWork,
     pub human_check: HumanCheck,
 }

@@ -27,9 +27,6 @@ use crate::persistence::checkpoint::Row;
 use crate::persistence::checkpoint::rows::Checkpointed;
 use crate::telemetry::ActorMetrics;
 
-/// How many requests may wait for one entity to be read.
-const LOADING_WAITERS_MAX: usize = 4_096;
-
 /// After so many panics or refused writes an entity is not loaded again until
 /// the process restarts: something about it is broken.
 const LIVES_MAX: u32 = 3;
@@ -189,13 +186,11 @@ impl<M: Hosted> Host<M> {
         if !self.has(id, M::needs(&self.node, &request.command)) {
             return refuse(request, AskError::StoreUnavailable);
         }
+        // Neither what waits for its entity nor what is parked in its gate is
+        // counted here: a client's request keeps its place at the door until its
+        // answer has left, and continuations are bounded by what was let in.
         match state.slots.get_mut(&id) {
             Some(Slot::Alive(shell)) => {
-                // Continuations are bounded by the open orders, and never refused.
-                let is_client = request.permit.is_some();
-                if is_client && shell.parked() >= self.node.options.permits_max {
-                    return refuse(request, AskError::Overloaded);
-                }
                 let tier = M::tier(&self.node, &request.command);
                 let now = self.node.clock.now();
                 shell.used_at = now;
@@ -210,10 +205,7 @@ impl<M: Hosted> Host<M> {
                     Err(()) => self.discard(myself, state, id),
                 }
             }
-            Some(Slot::Loading(waiting)) if waiting.len() < LOADING_WAITERS_MAX => {
-                waiting.push(request);
-            }
-            Some(Slot::Loading(_)) => refuse(request, AskError::Overloaded),
+            Some(Slot::Loading(waiting)) => waiting.push(request),
             None => self.load(myself, state, id, Some(request)),
         }
     }

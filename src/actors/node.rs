@@ -38,8 +38,6 @@ use crate::telemetry::{self, ActorMetrics, CouponUses};
 /// How a node is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// How many clients may ask one actor at once.
-    pub permits_max: usize,
     /// How long a reply waits to be durable before its caller is told that the
     /// outcome is unknown.
     pub patience: Duration,

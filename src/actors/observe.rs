@@ -257,7 +257,7 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         host.tell(Message::Observe { id, reply }).ok()?;
         let seen = timeout(OBSERVE_MAX, answer).await.ok()?.ok()??;
-        let mut actor = self.row(M::host_key(id), &host);
+        let mut actor = self.row(M::host_key(id), &host, directory.permits_max());
         actor.title = self.title_of(M::KIND, &actor.name);
         Some(Observed { actor, life: seen })
     }
@@ -266,16 +266,16 @@ impl Node {
         let hosts = directory.all();
         hosts
             .iter()
-            .map(|(key, host)| self.row(*key, host))
+            .map(|(key, host)| self.row(*key, host, directory.permits_max()))
             .collect()
     }
 
     fn row_of<M: Hosted>(&self, directory: &Directory<M>, key: Uuid) -> Option<ActorRow> {
         let host = directory.at(key)?;
-        Some(self.row(key, &host))
+        Some(self.row(key, &host, directory.permits_max()))
     }
 
-    fn row<M: Hosted>(&self, key: Uuid, host: &HostRef<M>) -> ActorRow {
+    fn row<M: Hosted>(&self, key: Uuid, host: &HostRef<M>, permits_max: usize) -> ActorRow {
         let read = host.stats().read();
         ActorRow {
             kind: M::KIND,
@@ -285,7 +285,7 @@ impl Node {
             state: ActorState::of(&read, host.is_alive()),
             entities: read.entities as u64,
             mailbox_depth: read.depth as u64,
-            permits_in_use: host.permits_used(self.options.permits_max) as u64,
+            permits_in_use: host.permits_used(permits_max) as u64,
             messages: read.messages,
             busy_ns: read.busy_ns,
             mean_ns: read.mean_ns,

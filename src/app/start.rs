@@ -196,7 +196,9 @@ pub(super) async fn node(
     let patience = config.actors.ask_timeout();
     let timetables = Arc::new(Directory::new(supervisor.clone(), permits));
     let accounts = Arc::new(Directory::new(supervisor.clone(), permits));
-    let queues = Arc::new(Directory::new(supervisor.clone(), permits));
+    // All of a crowd come to its queue in one instant.
+    let at_a_queue = config.queue.permits_max as usize;
+    let queues = Arc::new(Directory::new(supervisor.clone(), at_a_queue));
     let coupons = Arc::new(Directory::new(supervisor.clone(), permits));
     let (account_loader, line) = AccountLoader::new();
     let ownership = Arc::new(title.ownership());
@@ -212,7 +214,6 @@ pub(super) async fn node(
         route: route.clone(),
         keeper: OnceLock::new(),
         options: Options {
-            permits_max: permits,
             patience,
             holds_tier: config.holds_tier(),
             joins_tier: config.joins_tier(),

@@ -75,6 +75,19 @@ impl Client {
         }
     }
 
+    /// The same, on one connection of its own that carries many calls at once.
+    pub(crate) fn with_own_http2_connection(&self) -> Self {
+        let http = reqwest::Client::builder()
+            .timeout(CALL_TIMEOUT)
+            .http2_prior_knowledge()
+            .build()
+            .unwrap();
+        Self {
+            http,
+            ..self.clone()
+        }
+    }
+
     /// The access token.
     pub(crate) fn token(&self) -> &str {
         self.token.as_deref().expect("signed in")

@@ -33,7 +33,7 @@ fn id(scene: &Scene) -> Uuid {
 async fn crowd(server: &TestServer, scene: &Scene) -> OwnedSemaphorePermit {
     let queues = &server.app().node.queues;
     let host = queues.directory().running(id(scene)).unwrap();
-    let all = server.app().config.actors.permits_max;
+    let all = server.app().config.queue.permits_max;
     host.permits.acquire_many_owned(all).await.unwrap()
 }
 

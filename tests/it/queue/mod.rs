@@ -1,5 +1,6 @@
 //! The waiting room: places, admissions, what a pass opens and what it doesn't.
 
+mod crowd;
 mod opening;
 mod operation;
 mod passes;
