@@ -301,7 +301,7 @@ mod tests {
     /// A true draw of `count` entrants, as the server publishes it.
     fn drawn(count: u32) -> Value {
         let seed = Seed([7; 32]);
-        let ranks = Ranks::new(&seed, None);
+        let ranks = Ranks::new(&seed);
         let mut tickets: Vec<_> = (0..count)
             .map(|_| QueueTicketId(Uuid::now_v7()))
             .map(|ticket| (ranks.of(ticket), ticket))

@@ -323,7 +323,7 @@ impl Queue {
         let Some(seed) = self.lottery.seed else {
             return;
         };
-        let ranks = Ranks::new(&seed, None);
+        let ranks = Ranks::new(&seed);
         let mut ranked: Vec<_> = self
             .entrants()
             .map(|(slot, ticket)| (ranks.of(ticket), ticket, slot))

@@ -1,10 +1,12 @@
 //! The opening by lot: a draw that anyone can check afterwards.
 //!
 //! The seed's hash is public before the first joiner. A place is ranked by
-//! HMAC-SHA256 of its ticket's id, keyed with the seed (and a public beacon of
-//! after the cut-off, where one is used), so nobody's rank depends on who else
-//! joined. Without a beacon whoever knows the seed must be trusted not to use
-//! it: they could make ticket ids of good rank.
+//! HMAC-SHA256 of its ticket's id, keyed with the seed, so nobody's rank depends
+//! on who else joined. Whoever knows the seed must be trusted not to use it: they
+//! could make ticket ids of good rank. A public beacon of after the cut-off in the
+//! key would need no such trust, but only if it was fixed before the first joiner
+//! which one it is. No draw has one, and one that claims to is refused: a text that
+//! somebody chose afterwards would put whom they like first.
 
 use std::fmt;
 use std::str::FromStr;
@@ -116,14 +118,12 @@ impl Seed {
 pub struct Ranks(Hmac<Sha256>);
 
 impl Ranks {
-    /// Keyed with `seed` followed by the bytes of `beacon`.
+    /// Keyed with `seed`.
     #[must_use]
-    pub fn new(seed: &Seed, beacon: Option<&str>) -> Self {
-        let mut key = seed.0.to_vec();
-        key.extend_from_slice(beacon.unwrap_or_default().as_bytes());
+    pub fn new(seed: &Seed) -> Self {
         // HMAC takes keys of any length (RFC 2104); the other arm can't be
         // reached, and ranks all places alike.
-        Self(Hmac::new_from_slice(&key).unwrap_or_else(|_| Hmac::new(&[0; 64].into())))
+        Self(Hmac::new_from_slice(&seed.0).unwrap_or_else(|_| Hmac::new(&[0; 64].into())))
     }
 
     /// The rank of a place: the HMAC of the 16 bytes of its ticket's id.
@@ -165,8 +165,8 @@ pub struct Draw {
     pub commitment: Digest,
     /// Once the draw is stored.
     pub seed: Option<Seed>,
-    /// A public value of after the cut-off that is part of the key, if one was
-    /// used.
+    /// A public value of after the cut-off that is part of the key: none, in any
+    /// draw. A member of the HTTP contract.
     pub beacon: Option<String>,
     /// See [`entrants_hash`].
     pub entrants_hash: Option<Digest>,
@@ -183,6 +183,9 @@ pub enum DrawFault {
     /// Another seed was promised.
     #[error("the seed is not the one that was committed to")]
     WrongSeed,
+    /// Nobody was bound to a beacon before the draw.
+    #[error("a beacon is named that nobody was bound to before the draw")]
+    UnknownBeacon,
     /// Another list was published.
     #[error("the entrants are not those whose hash was published")]
     WrongEntrants,
@@ -208,10 +211,13 @@ pub fn verify(draw: &Draw) -> Result<(), DrawFault> {
     if seed.commitment() != draw.commitment {
         return Err(DrawFault::WrongSeed);
     }
+    if draw.beacon.is_some() {
+        return Err(DrawFault::UnknownBeacon);
+    }
     if entrants_hash(draw.entrants.iter().map(|entrant| entrant.ticket_id)) != hash {
         return Err(DrawFault::WrongEntrants);
     }
-    let ranks = Ranks::new(&seed, draw.beacon.as_deref());
+    let ranks = Ranks::new(&seed);
     let key = |entrant: &Entrant| (ranks.of(entrant.ticket_id), entrant.ticket_id);
     let mut before: Option<(&Entrant, (Digest, QueueTicketId))> = None;
     for entrant in draw.entrants.iter() {

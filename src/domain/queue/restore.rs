@@ -213,7 +213,7 @@ impl Queue {
         let Some(seed) = self.lottery.seed else {
             return;
         };
-        let ranks = super::draw::Ranks::new(&seed, None);
+        let ranks = super::draw::Ranks::new(&seed);
         let mut ranked: Vec<_> = places
             .iter_mut()
             .filter(|place| place.entrant)

@@ -23,8 +23,7 @@ pub(super) struct DrawDocument {
     /// In hexadecimal; null until the draw is stored.
     #[schema(required = true)]
     seed: Option<String>,
-    /// A public value of after the cut-off that is part of the key, if one was
-    /// used.
+    /// Always null: nothing but the seed is part of the key.
     #[schema(required = true)]
     beacon: Option<String>,
     /// SHA-256 of the ids of all tickets, ascending; null until the draw is

@@ -345,7 +345,7 @@ impl QueueReplay {
                 entrants.len()
             )
         });
-        let ranks = Ranks::new(&seed, None);
+        let ranks = Ranks::new(&seed);
         entrants.sort_by_cached_key(|ticket| (ranks.of(*ticket), *ticket));
         let mut number = drawn.first;
         for ticket in entrants {

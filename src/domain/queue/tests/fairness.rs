@@ -44,7 +44,7 @@ fn worst(mut draw: impl FnMut(u64) -> Vec<usize>) -> f64 {
 
 /// In the order of their ranks; tickets rise as people come.
 fn drawn(number: u64) -> Vec<usize> {
-    let ranks = Ranks::new(&seed(number), None);
+    let ranks = Ranks::new(&seed(number));
     let mut people: Vec<usize> = (0..PEOPLE).collect();
     people.sort_by_key(|person| ranks.of(ticket(*person as u32 + 1)));
     people
