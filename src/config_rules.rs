@@ -173,6 +173,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ),
     ("queue.proof_of_work.waiting", from_to(1, 1_000_000_000)),
     ("queue.proof_of_work.ttl_seconds", from_to(1, 3_600)),
+    ("queue.proof_of_work.fresh_seconds", from_to(0, 3_600)),
     (
         "queue.human_check.url",
         Rule::Text {

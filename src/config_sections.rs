@@ -271,6 +271,7 @@ pub struct ProofOfWork {
     pub joins_per_second: u32,
     pub waiting: u32,
     pub ttl_seconds: u32,
+    pub fresh_seconds: u32,
 }
 
 /// `[queue.human_check]`

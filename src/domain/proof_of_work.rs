@@ -12,6 +12,10 @@ use super::time::{Millis, Timestamp};
 /// The hardest that can be asked for: about an hour of one processor.
 pub const BITS_MAX: u8 = 32;
 
+/// By how many bits a challenge may be easier than one that is given now, once it
+/// is no longer fresh.
+pub const EASIER_MAX: u8 = 2;
+
 /// The time over which joins are counted.
 const SECOND: Millis = Millis::from_secs(1);
 
@@ -19,6 +23,15 @@ const SECOND: Millis = Millis::from_secs(1);
 #[must_use]
 pub fn is_solved(text: &str, bits: u8) -> bool {
     zero_bits(&Sha256::digest(text.as_bytes()).into()) >= u32::from(bits)
+}
+
+/// Whether a solution of `bits` zero bits to a challenge that was given `age` ago is
+/// still enough, where a new one would ask for `present`. Whoever comes while it
+/// gets harder may solve what they were given (for `fresh`); but nobody lays up
+/// easy ones for the rush.
+#[must_use]
+pub fn is_enough(bits: u8, age: Millis, fresh: Millis, present: u8) -> bool {
+    age <= fresh || bits.saturating_add(EASIER_MAX) >= present
 }
 
 /// With how many zero bits a hash begins.
@@ -84,6 +97,18 @@ pub struct Meter {
 impl Meter {
     /// It has happened once more; how often it did in the second up to `now`.
     pub fn count(&mut self, now: Timestamp) -> f64 {
+        self.turn(now);
+        self.count = self.count.saturating_add(1);
+        self.rate(now)
+    }
+
+    /// How often it has happened in the second up to `now`.
+    pub fn look(&mut self, now: Timestamp) -> f64 {
+        self.turn(now);
+        self.rate(now)
+    }
+
+    fn turn(&mut self, now: Timestamp) {
         // A clock that steps back stands still.
         let passed = now.since(self.began).0.max(0);
         if passed >= 2 * SECOND.0 {
@@ -95,7 +120,9 @@ impl Meter {
             self.began = self.began.plus(SECOND);
             self.before = std::mem::take(&mut self.count);
         }
-        self.count = self.count.saturating_add(1);
+    }
+
+    fn rate(&self, now: Timestamp) -> f64 {
         let passed = now.since(self.began).0.clamp(0, SECOND.0);
         let rest = 1.0 - passed as f64 / SECOND.0 as f64;
         f64::from(self.before).mul_add(rest, f64::from(self.count))
@@ -192,12 +219,35 @@ mod tests {
     }
 
     #[test]
+    fn an_easy_challenge_is_good_while_it_is_fresh_or_it_has_not_become_much_harder() {
+        let fresh = Millis::from_secs(10);
+        for (bits, age, present, enough) in [
+            (14, 10_000, 20, true),
+            (14, 10_001, 20, false),
+            (14, 10_001, 17, false),
+            (14, 10_001, 16, true),
+            (18, 120_000, 20, true),
+            (20, 120_000, 14, true),
+            // By a clock that has stepped back.
+            (14, -1, 20, true),
+            (u8::MAX, 120_000, u8::MAX, true),
+        ] {
+            let is = is_enough(bits, Millis(age), fresh, present);
+            assert_eq!(is, enough, "{bits} bits after {age} ms, now {present}");
+        }
+    }
+
+    #[test]
     fn a_crowd_in_one_instant_counts_whole_and_is_forgotten_two_seconds_later() {
         let mut meter = Meter::default();
         let told = (0..1_000).map(|_| meter.count(Timestamp(50_000))).last();
         assert_eq!(told, Some(1_000.0));
         // Half of the second before is still within the last second.
         assert!((meter.count(Timestamp(51_500)) - 501.0).abs() < 1e-9);
+        assert!((meter.count(Timestamp(60_000)) - 1.0).abs() < 1e-9);
+        // To look is not to happen.
+        assert!((meter.look(Timestamp(60_000)) - 1.0).abs() < 1e-9);
+        assert!(meter.look(Timestamp(70_000)).abs() < 1e-9);
         assert!((meter.count(Timestamp(60_000)) - 1.0).abs() < 1e-9);
         // A step back of the clock.
         assert!((meter.count(Timestamp(1)) - 2.0).abs() < 1e-9);

@@ -145,7 +145,7 @@ codes! {
     QueueClosed "queue-closed" CONFLICT "The queue is closed"
         "The sale is over, or no seat is left.";
     ProofOfWorkRequired "proof-of-work-required" PRECONDITION_REQUIRED "Solve a puzzle to join"
-        "Who joins this queue anew first has to spend a little computing time, so that nobody joins with thousands of accounts. Look for a `nonce` of up to 32 letters, digits, `-` or `_` such that the SHA-256 of the text `challenge.nonce` begins with at least `difficulty` zero bits, with `challenge` and `difficulty` from `proof_of_work`, and send the same request with the header `Proof-Of-Work: challenge.nonce` before `expires_at`. A challenge is yours alone, and of this queue alone.";
+        "Who joins this queue anew first has to spend a little computing time, so that nobody joins with thousands of accounts. Look for a `nonce` of up to 32 letters, digits, `-` or `_` such that the SHA-256 of the text `challenge.nonce` begins with at least `difficulty` zero bits, with `challenge` and `difficulty` from `proof_of_work`, and send the same request with the header `Proof-Of-Work: challenge.nonce` before `expires_at`. If many come meanwhile, you may be asked once more. A challenge is yours alone, and of this queue alone.";
     ProofOfWorkInvalid "proof-of-work-invalid" FORBIDDEN "The puzzle is not solved"
         "The header `Proof-Of-Work` has no solution of a challenge that this server gave you for this queue: it was changed, was given to somebody else or for another queue, or its hash has too few zero bits. `proof_of_work` has a new challenge.";
     HumanCheckRequired "human-check-required" PRECONDITION_REQUIRED "Show that you are a person"

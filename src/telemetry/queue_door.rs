@@ -14,6 +14,8 @@ pub struct ProofMetrics {
     pub solved: Counter,
     /// Solutions that came too late.
     pub expired: Counter,
+    /// Solutions of less than newcomers have to do by now.
+    pub outdated: Counter,
     /// What was none.
     pub invalid: Counter,
     /// The difficulty that was asked for last.
@@ -30,6 +32,7 @@ impl ProofMetrics {
             required: outcome("required"),
             solved: outcome("solved"),
             expired: outcome("expired"),
+            outdated: outcome("outdated"),
             invalid: outcome("invalid"),
             bits: gauge!(QUEUE_PROOF_BITS),
         }

@@ -206,6 +206,48 @@ async fn it_gets_harder_while_many_ask_and_never_beyond_its_bound() {
 }
 
 #[tokio::test]
+async fn easy_challenges_that_were_laid_up_are_worth_nothing_in_the_rush() {
+    let server = server_with(|config| {
+        config.queue.proof_of_work.bits_min = 4;
+        config.queue.proof_of_work.bits_max = 12;
+        config.queue.proof_of_work.joins_per_second = 1_000_000;
+        config.queue.proof_of_work.waiting = 1;
+        config.queue.proof_of_work.fresh_seconds = 0;
+    })
+    .await;
+    let scene = scene(&server).await;
+    let (early, other) = (server.buyer(), server.buyer());
+    let easy = solve(&challenge(&early, &scene).await);
+    let also_easy = solve(&challenge(&other, &scene).await);
+    let come = async |count: u32, bits: u32| {
+        for _ in 0..count {
+            let buyer = server.buyer();
+            let solution = solve(&challenge(&buyer, &scene).await);
+            join_with(&buyer, &scene, &solution).await;
+        }
+        crate::harness::eventually("a harder puzzle", Duration::from_secs(10), || async {
+            let asked = difficulty(&challenge(&server.buyer(), &scene).await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            (asked == bits).then_some(())
+        })
+        .await;
+    };
+    // One is inside, three wait. Two bits more: it is still good.
+    come(4, 4 + 2).await;
+    join_with(&early, &scene, &easy).await;
+    // Seven wait.
+    come(3, 4 + 3).await;
+    let call = other.post(&queue(&scene), &json!({}));
+    let problem = call.header(PROOF, &also_easy).problem(428, REQUIRED);
+    let asked = problem.await["proof_of_work"].clone();
+    assert_eq!(difficulty(&asked), 4 + 3, "{asked}");
+    join_with(&other, &scene, &solve(&asked)).await;
+    // Who has a place by then keeps it, whatever they show.
+    let again = early.post(&queue(&scene), &json!({})).header(PROOF, &easy);
+    again.ok(200).await;
+}
+
+#[tokio::test]
 async fn it_gets_harder_while_many_wait() {
     let server = server_with(|config| {
         config.queue.proof_of_work.bits_min = 4;

@@ -20,6 +20,9 @@ use crate::tally::{Outcome, Refused, Step, Tally};
 const TRIES_MAX: u32 = 8;
 const LOST_PAUSE: Duration = Duration::from_millis(250);
 
+/// How often a proof of work is given at most: it may have become harder.
+const PROOFS_MAX: u32 = 4;
+
 /// One of so many joins twice, to see that it keeps its place.
 const TWICE: usize = 20;
 
@@ -159,7 +162,10 @@ impl Crowd {
         };
         let request = request.by(&buyer.token);
         let mut reply = self.call(&self.pool, Step::Join, &request).await?;
-        if let Some(challenge) = Challenge::of(&reply.body).filter(|_| self.solve) {
+        for _ in 0..PROOFS_MAX {
+            let Some(challenge) = Challenge::of(&reply.body).filter(|_| self.solve) else {
+                break;
+            };
             let solved = challenge.solved().await.map_err(Outcome::Failed)?;
             let request = request.with_proof(&solved);
             reply = self.call(&self.pool, Step::Join, &request).await?;

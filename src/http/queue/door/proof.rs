@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::config;
 use crate::domain::ids::{PerformanceId, SHARDS, UserId, shard_of};
-use crate::domain::proof_of_work::{Meter, Scale, is_solved};
+use crate::domain::proof_of_work::{Meter, Scale, is_enough, is_solved};
 use crate::domain::time::{Millis, Timestamp};
 use crate::http::error::{Answer, Code, Problem};
 use crate::http::signed;
@@ -34,6 +34,8 @@ struct Challenge {
 enum Flaw {
     /// It came too late; otherwise nothing is wrong with it.
     Expired,
+    /// Newcomers have to do more by now.
+    Outdated,
     /// What is wrong with it.
     Invalid(&'static str),
 }
@@ -43,14 +45,14 @@ impl Challenge {
         signed::sign(keys, Purpose::ProofOfWork, self)
     }
 
-    /// Whether `text` solves a challenge that was given to `user` for this
+    /// The challenge that `text` solves, which was given to `user` for this
     /// queue: one signature, one hash.
     fn check(
         keys: &Keys,
         now: Timestamp,
         (id, user): (PerformanceId, UserId),
         text: &str,
-    ) -> Result<(), Flaw> {
+    ) -> Result<Self, Flaw> {
         let (challenge, nonce) = text
             .rsplit_once('.')
             .filter(|_| text.len() <= TEXT_BYTES_MAX)
@@ -72,7 +74,7 @@ impl Challenge {
         if known.expires_at <= now {
             return Err(Flaw::Expired);
         }
-        Ok(())
+        Ok(known)
     }
 }
 
@@ -86,6 +88,8 @@ fn is_nonce(text: &str) -> bool {
 pub(super) struct Proofs {
     scale: Scale,
     ttl: Millis,
+    /// For so long a solution is good, however hard it has become since.
+    fresh: Millis,
     /// How many ask to join, by the shard of the queue: constant memory,
     /// whatever queues there are. Two that share one only make it a little
     /// harder for each other.
@@ -103,6 +107,7 @@ impl Proofs {
                 waiting: config.waiting,
             },
             ttl: Millis::from_secs(config.ttl_seconds),
+            fresh: Millis::from_secs(config.fresh_seconds),
             meters: (0..SHARDS).map(|_| Mutex::default()).collect(),
             metrics: ProofMetrics::new(),
         }
@@ -124,10 +129,11 @@ impl Proofs {
         let flaw = match shown {
             None => None,
             Some(text) => match Challenge::check(&app.keys, now, (id, user), text) {
-                Ok(()) => {
+                Ok(known) if self.is_hard_enough(app, now, &known) => {
                     self.metrics.solved.increment(1);
                     return Ok(None);
                 }
+                Ok(_) => Some(Flaw::Outdated),
                 Err(flaw) => Some(flaw),
             },
         };
@@ -136,6 +142,12 @@ impl Proofs {
                 self.metrics.invalid.increment(1);
                 let problem = Problem::new(Code::ProofOfWorkInvalid).detail(why);
                 Err(self.with_challenge(app, id, user, problem))
+            }
+            Some(Flaw::Outdated) => {
+                self.metrics.outdated.increment(1);
+                let problem = Problem::new(Code::ProofOfWorkRequired)
+                    .detail("It has become harder meanwhile; here is a new challenge.");
+                Ok(Some(self.with_challenge(app, id, user, problem)))
             }
             Some(Flaw::Expired) => {
                 self.metrics.expired.increment(1);
@@ -151,6 +163,24 @@ impl Proofs {
         }
     }
 
+    fn is_hard_enough(&self, app: &App, now: Timestamp, known: &Challenge) -> bool {
+        let left = known.expires_at.since(now);
+        let age = Millis(self.ttl.0 - left.0);
+        let present = self.bits(app, known.performance, |meter| meter.look(now));
+        is_enough(known.bits, age, self.fresh, present)
+    }
+
+    /// The zero bits that are asked for now, where the meter of the queue tells
+    /// this many newcomers a second.
+    fn bits(&self, app: &App, id: PerformanceId, per_second: impl Fn(&mut Meter) -> f64) -> u8 {
+        let meter = self.meters.get(usize::from(shard_of(id.0).0));
+        let per_second = meter.map_or(0.0, |meter| per_second(&mut meter.lock()));
+        let board = app.node.queue_boards.open(id);
+        // On a node that knows nothing of the queue the rate alone counts.
+        let waiting = board.told().borrow().as_ref().map(|t| t.summary.waiting);
+        self.scale.bits(per_second, waiting.unwrap_or(0))
+    }
+
     /// Adds a challenge that is as hard as the queue is busy.
     fn with_challenge(
         &self,
@@ -160,14 +190,7 @@ impl Proofs {
         problem: Problem,
     ) -> Problem {
         let now = app.clock.now();
-        let per_second = self
-            .meters
-            .get(usize::from(shard_of(id.0).0))
-            .map_or(0.0, |meter| meter.lock().count(now));
-        let board = app.node.queue_boards.open(id);
-        // On a node that knows nothing of the queue the rate alone counts.
-        let waiting = board.told().borrow().as_ref().map(|t| t.summary.waiting);
-        let bits = self.scale.bits(per_second, waiting.unwrap_or(0));
+        let bits = self.bits(app, id, |meter| meter.count(now));
         self.metrics.bits.set(f64::from(bits));
         let challenge = Challenge {
             performance: id,
@@ -219,7 +242,7 @@ mod tests {
         solve(&challenge.sign(keys), challenge.bits, 1 << 24).unwrap()
     }
 
-    fn is_invalid(outcome: Result<(), Flaw>) -> bool {
+    fn is_invalid(outcome: Result<Challenge, Flaw>) -> bool {
         matches!(outcome, Err(Flaw::Invalid(_)))
     }
 
@@ -229,9 +252,9 @@ mod tests {
         let mine = challenge(8);
         let text = solution(&mine, &keys);
         let check = |now, who, text: &str| Challenge::check(&keys, now, who, text);
-        assert_eq!(check(NOW, of(&mine), &text), Ok(()));
+        assert_eq!(check(NOW, of(&mine), &text), Ok(mine));
         // Again: it is bound to its user, who has one place at most.
-        assert_eq!(check(NOW, of(&mine), &text), Ok(()));
+        assert_eq!(check(NOW, of(&mine), &text), Ok(mine));
         let late = check(NOW.plus(Millis(1)), of(&mine), &text);
         assert_eq!(late, Err(Flaw::Expired));
         let other = challenge(8);
