@@ -20,7 +20,7 @@ use crate::domain::decision::Tier;
 use crate::domain::ids::{Epoch, PerformanceId, UserId, shard_of};
 use crate::domain::queue::draw::{Digest, Draw};
 use crate::domain::queue::policy::Opening;
-use crate::domain::queue::{Command, Refusal, Reply};
+use crate::domain::queue::{Command, Phase, Refusal, Reply, SeatsLeft, Summary};
 use crate::http::error::{Answer, Code, Problem};
 use crate::http::problems::queue_refusal;
 use crate::http::queue_tokens::Pass;
@@ -138,6 +138,52 @@ impl App {
             .await?
             .map_err(queue_refusal)?;
         queues.ask(id.0, command).await?.map_err(queue_refusal)
+    }
+
+    /// The figures of a queue whose sale is over, if `command` of an operator has
+    /// nothing to change in it: as the store has them, so that nothing is loaded
+    /// which may have a million places and nothing to do any more.
+    ///
+    /// # Errors
+    /// 503 if the store can't be read.
+    pub async fn figures_if_over(
+        &self,
+        id: PerformanceId,
+        command: &Command,
+    ) -> Answer<Option<Summary>> {
+        let now = self.clock.now();
+        let plan = self.node.queue_plan(id);
+        let Some(plan) = plan.filter(|plan| plan.is_over(now)) else {
+            return Ok(None);
+        };
+        let stored = self.store.queue_figures(id, now).await?;
+        let is_so = match command {
+            Command::Pause => stored.paused,
+            Command::Resume => !stored.paused,
+            Command::Drain(draining) => stored.draining == *draining,
+            _ => false,
+        };
+        if !is_so {
+            return Ok(None);
+        }
+        let seats = self.node.count_seats(id).await?;
+        Ok(Some(Summary {
+            waiting: stored.waiting,
+            active: stored.active,
+            admitted_total: stored.admitted_total,
+            // Nobody enters any more.
+            admission_per_second: 0.0,
+            estimated_wait_seconds: None,
+            paused: stored.paused,
+            draining: stored.draining,
+            phase: Phase::Closed,
+            seats: seats.unwrap_or(SeatsLeft {
+                available: plan.capacity,
+                held: 0,
+            }),
+            left: 0,
+            expired: 0,
+        }))
     }
 
     /// The epoch in which the queue of a performance lives, as far as is known.

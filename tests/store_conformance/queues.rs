@@ -13,6 +13,7 @@ use onsale::persistence::StoreError;
 use onsale::persistence::batch::PlaceEnd;
 use onsale::persistence::constraints::A_NUMBER_IS_GIVEN_ONCE;
 use onsale::persistence::store::commit::Verdict;
+use onsale::persistence::store::queues::QueueFigures;
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, user};
@@ -64,6 +65,8 @@ async fn read(f: &Fixture, id: PerformanceId) -> QueueState {
 
 async fn a_queue_comes_back_as_it_was_written(f: &Fixture) {
     let (id, other) = (show(), show());
+    let none = f.store.queue_figures(id, NOW).await.unwrap();
+    assert_eq!(none, QueueFigures::default());
     let none = f.store.load_queue(id, NOW).await.unwrap();
     assert_eq!(
         (none.state, none.stamp),
@@ -127,6 +130,20 @@ async fn a_queue_comes_back_as_it_was_written(f: &Fixture) {
     });
     assert_eq!(read(f, id).await, written);
     assert_eq!(read(f, other).await.places.len(), 1);
+    let figures = QueueFigures {
+        waiting: 1,
+        active: 2,
+        admitted_total: 5_000_000_000,
+        paused: true,
+        draining: true,
+    };
+    assert_eq!(f.store.queue_figures(id, NOW).await.unwrap(), figures);
+    // One of the passes has ended by then.
+    let later = QueueFigures {
+        active: 1,
+        ..figures
+    };
+    assert_eq!(f.store.queue_figures(id, at(591)).await.unwrap(), later);
 
     // Changed, with each end there is; what isn't named stays.
     row.admitted_up_to = TicketNumber(7);

@@ -91,6 +91,9 @@ async fn operate(
     if performance.row.queue.is_none() {
         return Err(Code::QueueNotFound.into());
     }
+    if let Some(summary) = app.figures_if_over(id, &command).await? {
+        return Ok(Json(summary.into()));
+    }
     app.ask_queue(id, command).await?;
     summary::read(app, id).await.map(Json)
 }

@@ -16,6 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::batch::{PlaceChange, PlaceEnd, QueueChanges};
 use crate::persistence::store::entities::Loaded;
+use crate::persistence::store::queues::QueueFigures;
 use crate::persistence::stored::queue::{PlaceColumns, QueueTexts, StateColumns, end_name};
 
 /// Rows of queues, one array a column.
@@ -215,6 +216,39 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<Loaded<QueueState>, StoreError> {
         self.load(move |c| Box::pin(load_queue(c, id, now))).await
+    }
+
+    pub(crate) async fn queue_figures(
+        &self,
+        id: PerformanceId,
+        now: Timestamp,
+    ) -> Result<QueueFigures, StoreError> {
+        self.read(move |c| {
+            Box::pin(async move {
+                let row = c.sql(
+                    "SELECT paused, draining, admitted_total, \
+                         (SELECT count(*) FROM queue_place AS p \
+                          WHERE p.queue_id = queue.id AND p.state = 'waiting'), \
+                         (SELECT count(*) FROM queue_place AS p WHERE p.queue_id = queue.id \
+                          AND (p.state = 'admitted' OR (p.state = 'active' AND p.pass_until > $2))) \
+                     FROM queue WHERE id = $1",
+                );
+                let row = row.bind(id.0).bind(now.0).fetch_optional(c.on()).await?;
+                let Some(row) = row else {
+                    return Ok(QueueFigures::default());
+                };
+                // More than u32 don't fit into a queue.
+                let count = |at: usize| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(at)? as u32);
+                Ok(QueueFigures {
+                    paused: row.try_get(0)?,
+                    draining: row.try_get(1)?,
+                    admitted_total: row.try_get::<i64, _>(2)?.cast_unsigned(),
+                    waiting: count(3)?,
+                    active: count(4)?,
+                })
+            })
+        })
+        .await
     }
 
     pub(crate) async fn queues_with_people(

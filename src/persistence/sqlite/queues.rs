@@ -16,6 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::batch::{PlaceChange, PlaceEnd, QueueChanges};
 use crate::persistence::store::entities::Loaded;
+use crate::persistence::store::queues::QueueFigures;
 use crate::persistence::stored::queue::{PlaceColumns, QueueTexts, StateColumns, end_name};
 
 /// The rows of queues in a batch, by statement.
@@ -127,6 +128,33 @@ impl SqliteStore {
         let loaded = load_queue(&mut snapshot, id, now).await;
         sqlx::query("COMMIT").execute(&mut *snapshot).await?;
         loaded
+    }
+
+    pub(crate) async fn queue_figures(
+        &self,
+        id: PerformanceId,
+        now: Timestamp,
+    ) -> Result<QueueFigures, StoreError> {
+        let row = sqlx::query(
+            "SELECT paused, draining, admitted_total, \
+                 (SELECT count(*) FROM queue_place AS p \
+                  WHERE p.queue_id = queue.id AND p.state = 'waiting'), \
+                 (SELECT count(*) FROM queue_place AS p WHERE p.queue_id = queue.id \
+                  AND (p.state = 'admitted' OR (p.state = 'active' AND p.pass_until > ?2))) \
+             FROM queue WHERE id = ?1",
+        );
+        let row = row.bind(id.0).bind(now.0);
+        let row = row.fetch_optional(&self.readers).await?;
+        let Some(row) = row else {
+            return Ok(QueueFigures::default());
+        };
+        Ok(QueueFigures {
+            paused: row.try_get(0)?,
+            draining: row.try_get(1)?,
+            admitted_total: row.try_get::<i64, _>(2)?.cast_unsigned(),
+            waiting: row.try_get(3)?,
+            active: row.try_get(4)?,
+        })
     }
 
     pub(crate) async fn queues_with_people(

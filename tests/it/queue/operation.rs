@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{SOON, admin_queue, behind, enter, join, queue, set_policy, state, until};
-use crate::harness::{Show, TestServer, eventually, number, text};
+use crate::harness::{Show, TestServer, eventually, in_seconds, number, text};
 
 #[tokio::test]
 async fn a_window_never_lets_more_in_than_it_may() {
@@ -128,4 +128,50 @@ async fn when_nothing_is_left_the_queue_is_closed() {
     let newcomer = server.buyer();
     let call = newcomer.post(&queue(&scene), &json!({}));
     call.problem(409, "queue-closed").await;
+}
+
+#[tokio::test]
+async fn an_operators_word_on_a_queue_whose_sale_is_over_loads_it_only_to_change_it() {
+    let server = TestServer::start().await;
+    let scene = behind(&server, json!({ "max_active": 1 })).await;
+    enter(&server.buyer(), &scene).await;
+    join(&server.buyer(), &scene).await;
+    let performance = format!("/admin/performances/{}", scene.performance);
+    let over = json!({ "closes_at": in_seconds(-1) });
+    server.admin().patch(&performance, &over).ok(200).await;
+    // Started again, it has nothing in memory.
+    let server = server.restart().await;
+    let admin = server.admin();
+    let word = async |what: &str| {
+        let path = format!("{}/{what}", admin_queue(&scene));
+        admin.post(&path, &json!({})).ok(200).await
+    };
+    let actor = format!("/admin/actors/queue/{}", scene.performance);
+    let resumed = word("resume").await;
+    admin.get(&actor).problem(404, "actor-not-found").await;
+    assert_eq!(
+        (number(&resumed, "waiting"), number(&resumed, "active")),
+        (1, 1),
+        "{resumed}"
+    );
+    assert_eq!(number(&resumed, "admitted_total"), 1);
+    assert_eq!(resumed["paused"], false);
+    // There is something to write.
+    assert_eq!(word("pause").await["paused"], true);
+    admin.get(&actor).ok(200).await;
+    // What the queue itself says is the same, but for the pause.
+    let summary = format!("{}/summary", queue(&scene));
+    let mut told = server.anyone().get(&summary).ok(200).await;
+    told["paused"] = json!(false);
+    assert_eq!(told, resumed);
+    let server = server.restart().await;
+    let admin = server.admin();
+    let drain = format!("{}/drain", admin_queue(&scene));
+    let undrained = admin.delete(&drain).ok(200).await;
+    assert_eq!(undrained["paused"], true, "{undrained}");
+    admin.get(&actor).problem(404, "actor-not-found").await;
+    let resume = format!("{}/resume", admin_queue(&scene));
+    let resumed = admin.post(&resume, &json!({})).ok(200).await;
+    assert_eq!(resumed["paused"], false);
+    server.stop().await;
 }
