@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::AskError;
 use super::node::Node;
 use super::purchase::{Retry, participant};
-use crate::domain::account::{self, KeyedAnswer, Refund};
+use crate::domain::account::{self, KeyedAnswer, Known, Refund};
 use crate::domain::ids::{CouponId, OrderId, TimetableId};
 use crate::domain::money::Money;
 use crate::domain::order::{Cancel, CancelNo, CancelRequest, Order};
@@ -150,6 +150,7 @@ async fn return_coupon(node: &Node, order: &Order, coupon: CouponId, timetable: 
 }
 
 async fn credit(node: &Node, order: &Order, refund: Refund, answer: Option<KeyedAnswer>) -> bool {
+    let user = order.user;
     #[cfg(feature = "sabotage")]
     let refund = if sabotage::is_on(Switch::NoCredit) {
         let amount = Money::ZERO;
@@ -157,15 +158,26 @@ async fn credit(node: &Node, order: &Order, refund: Refund, answer: Option<Keyed
     } else {
         refund
     };
-    let mut retry = Retry::default();
+    let (mut retry, mut known) = (Retry::default(), Known::default());
     loop {
-        let answer = answer.clone();
-        let credit = account::Command::Credit { refund, answer };
-        match node.accounts.resume(order.user.0, credit).await {
+        let credit = account::Command::Credit {
+            refund,
+            answer: answer.clone(),
+            known,
+        };
+        match node.accounts.resume(user.0, credit).await {
+            Ok(Err(account::Refusal::AskTheStore { upto })) => {
+                let (order, no) = (refund.order, refund.no);
+                match node.store.is_credited(user, order, no).await {
+                    Ok(true) => known = Known::Credited,
+                    Ok(false) => known = Known::NotBy(upto),
+                    Err(_) => retry.wait().await,
+                }
+            }
             Ok(outcome) => {
                 #[cfg(feature = "sabotage")]
                 sabotage::pass(Point::CancelCredited);
-                // It is never refused.
+                // It is refused for nothing else.
                 return matches!(outcome, Ok(account::Reply::Done));
             }
             Err(_) => retry.wait().await,

@@ -130,7 +130,8 @@ pub fn account_refusal(refusal: &account::Refusal) -> Problem {
             format!("the balance may not pass {}", account::BALANCE_MAX),
         ),
         R::TooManyUnfinishedOrders => Problem::overloaded().retry_after(UNFINISHED_RETRY_SECONDS),
-        R::OrderIsVoid => Problem::store_unavailable(),
+        // Of a saga's steps: it asks again by itself.
+        R::OrderIsVoid | R::AskTheStore { .. } => Problem::store_unavailable(),
     }
 }
 

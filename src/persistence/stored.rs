@@ -102,7 +102,7 @@ impl AccountRows {
                 self.balance,
                 self.prepared,
                 self.settled,
-                self.credited,
+                (self.credited, self.stamp.seq),
                 self.keys,
             ),
             stamp: self.stamp,

@@ -406,10 +406,12 @@ impl World {
             timetable: TimetableId(self.show.entity.id),
             amount,
         };
-        let answer = None;
-        self.buyer(is_ann)
-            .run(NOW, account::Command::Credit { refund, answer })
-            .unwrap();
+        let credit = account::Command::Credit {
+            refund,
+            answer: None,
+            known: account::Known::default(),
+        };
+        self.buyer(is_ann).run(NOW, credit).unwrap();
     }
 
     fn buyer(&mut self, is_ann: bool) -> &mut Live<Account> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use onsale::domain::account::{Command, Refund, Reply};
+use onsale::domain::account::{Command, Known, Refund, Reply};
 use onsale::domain::decision::{Machine as _, step};
 use onsale::domain::ids::{Seq, TimetableId, UserId};
 use onsale::domain::money::Money;
@@ -209,18 +209,22 @@ async fn a_refund_comes_in_once(f: &Fixture) {
     let account = &mut accounts.get_mut(&ann).unwrap().state;
     let before = account.spendable();
     for (no, more) in [(1, 0), (2, 0), (3, 500)] {
-        let (refund, answer) = (refund(no), None);
-        let done = step(
-            account,
-            &mut Seq(9),
-            NOW,
-            Command::Credit { refund, answer },
-        );
+        let credit = Command::Credit {
+            refund: refund(no),
+            answer: None,
+            known: Known::default(),
+        };
+        let done = step(account, &mut Seq(9), NOW, credit);
         assert_eq!(done.outcome, Ok(Reply::Done));
         assert_eq!(account.spendable(), before.plus(Money(more)), "{no}");
     }
     account.settle(Seq(9));
-    // Should the account ever forget, the store doesn't.
+    // What an account has forgotten, the store tells.
+    for (who, no, is_there) in [(ann, 1, true), (ann, 3, false), (user(), 1, false)] {
+        let (order, no) = (refund(no).order, CancelNo(no));
+        let found = f.store.is_credited(who, order, no).await.unwrap();
+        assert_eq!(found, is_there, "{no} of {who}");
+    }
     let again = f.commit(vec![credited(3, 1)]).await;
     assert_refused(again, A_REFUND_IS_CREDITED_ONCE);
 }

@@ -14,7 +14,9 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 pub use keys::{Claimant, KEY_LIFE, KEYS_MAX, KeyClaim, KeyHash, KeyState, Keys, stable_hash};
-pub use refund::{CREDITED_MAX, KeyedAnswer, Refund};
+pub use refund::{CREDITED_MAX, KeyedAnswer, Known, Refund};
+
+use refund::Credited;
 
 use super::decision::{Decision, Events, Machine, Tier};
 use super::ids::{OrderId, Seq, TimetableId};
@@ -123,6 +125,7 @@ pub enum Command {
     Credit {
         refund: Refund,
         answer: Option<KeyedAnswer>,
+        known: Known,
     },
 }
 
@@ -208,6 +211,10 @@ pub enum Refusal {
     TooManyUnfinishedOrders,
     /// The order was void before its money was asked for.
     OrderIsVoid,
+    /// The refund may have come in so long ago that it is forgotten. The caller
+    /// asks the store, which has all decisions up to this one by now, and
+    /// comes back with what it says ([`Known`]).
+    AskTheStore { upto: Seq },
 }
 
 /// One user's wallet and idempotency keys.
@@ -220,9 +227,8 @@ pub struct Account {
     /// `prepare`, `post` or `void` meets them. Recovery reads them from the
     /// store.
     settled: SmallVec<[(OrderId, PrepareState); 4]>,
-    /// Refunds that may still be repeated, newest last. Recovery reads them from
-    /// the store.
-    credited: Vec<(OrderId, CancelNo)>,
+    /// Refunds that may still be repeated. Recovery reads them from the store.
+    credited: Credited,
     keys: Keys,
 }
 
@@ -232,20 +238,21 @@ pub struct Account {
 const SETTLED_MAX: usize = PREPARED_MAX * 2;
 
 impl Account {
-    /// The account as the store has it.
+    /// The account as the store has it, at version `seq`; of the refunds that
+    /// have come in the last [`CREDITED_MAX`].
     #[must_use]
     pub fn restore(
         balance: Money,
         prepared: impl IntoIterator<Item = Prepare>,
         settled: impl IntoIterator<Item = (OrderId, PrepareState)>,
-        credited: impl IntoIterator<Item = (OrderId, CancelNo)>,
+        (credited, seq): (impl IntoIterator<Item = (OrderId, CancelNo)>, Seq),
         keys: Keys,
     ) -> Self {
         Self {
             balance,
             prepared: prepared.into_iter().collect(),
             settled: settled.into_iter().collect(),
-            credited: credited.into_iter().collect(),
+            credited: Credited::restore(credited, seq),
             keys,
         }
     }
@@ -414,11 +421,15 @@ impl Machine for Account {
                 })
             }
             Command::Balance => Ok(Decision::unchanged(Reply::Balance(self.spendable()))),
-            Command::Credit { refund, answer } => Ok(self.credit(now, refund, answer)),
+            Command::Credit {
+                refund,
+                answer,
+                known,
+            } => self.credit(now, (refund, known), answer),
         }
     }
 
-    fn apply(&mut self, _seq: Seq, event: &Event) {
+    fn apply(&mut self, seq: Seq, event: &Event) {
         match event {
             Event::KeyReserved { key, at } => {
                 self.keys.set(key, KeyState::Running(key.by), *at);
@@ -445,7 +456,7 @@ impl Machine for Account {
             Event::Voided { prepare, .. } => {
                 self.settle_order(prepare.order, PrepareState::Void);
             }
-            Event::Credited { refund, .. } => self.apply_credited(refund),
+            Event::Credited { refund, .. } => self.apply_credited(refund, seq),
         }
         debug_assert!(self.spendable() >= Money::ZERO, "I7: a balance below zero");
     }

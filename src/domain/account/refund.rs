@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Event, KeyClaim, Reply};
+use super::{Account, Event, KeyClaim, Refusal, Reply};
 use crate::domain::decision::Decision;
-use crate::domain::ids::{OrderId, TimetableId};
+use crate::domain::ids::{OrderId, Seq, TimetableId};
 use crate::domain::money::Money;
 use crate::domain::order::CancelNo;
 use crate::domain::time::Timestamp;
@@ -34,19 +34,91 @@ pub struct KeyedAnswer {
 }
 
 /// How many refunds are remembered for repetitions. A refund is repeated until its
-/// timetable has noted that it came in, which is at once, or at the next start; one
-/// that came again after so many others would be refused by the store
-/// (`a_refund_is_credited_once`).
+/// timetable has noted that it came in, which is at once, or at the next start: one
+/// that comes again after so many others is looked up in the store.
 pub const CREDITED_MAX: usize = 128;
 
+/// What the store says of a refund, to somebody who asks an account to take it in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Known {
+    /// It has come in.
+    Credited,
+    /// It had not by this decision of the account.
+    NotBy(Seq),
+}
+
+impl Default for Known {
+    /// Nobody has asked the store.
+    fn default() -> Self {
+        Self::NotBy(Seq(0))
+    }
+}
+
+/// The refunds that have come in: the last ones, and how far back they go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Credited {
+    /// With the decision by which each had come in; newest last.
+    last: Vec<(OrderId, CancelNo, Seq)>,
+    /// All that are not remembered had come in by this decision.
+    forgotten: Seq,
+}
+
+impl Credited {
+    /// The last ones as the store has them, at version `seq`: there are more
+    /// only where these are [`CREDITED_MAX`].
+    pub(super) fn restore(last: impl IntoIterator<Item = (OrderId, CancelNo)>, seq: Seq) -> Self {
+        let last: Vec<_> = last.into_iter().map(|(id, no)| (id, no, seq)).collect();
+        let forgotten = if last.len() < CREDITED_MAX {
+            Seq(0)
+        } else {
+            seq
+        };
+        Self { last, forgotten }
+    }
+
+    fn add(&mut self, order: OrderId, no: CancelNo, seq: Seq) {
+        if self.last.len() >= CREDITED_MAX {
+            let (_, _, seq) = self.last.remove(0);
+            self.forgotten = self.forgotten.max(seq);
+        }
+        self.last.push((order, no, seq));
+    }
+
+    /// Whether a refund is new.
+    ///
+    /// # Errors
+    /// [`Refusal::AskTheStore`] if it may be one that is forgotten.
+    fn is_new(&self, refund: &Refund, known: Known) -> Result<bool, Refusal> {
+        let wanted = (refund.order, refund.no);
+        if self
+            .last
+            .iter()
+            .any(|(order, no, _)| (*order, *no) == wanted)
+        {
+            return Ok(false);
+        }
+        match known {
+            Known::Credited => Ok(false),
+            Known::NotBy(seq) if seq >= self.forgotten => Ok(true),
+            // Not only up to what is forgotten now: others come in meanwhile.
+            Known::NotBy(_) => {
+                let newest = self.last.last().map_or(self.forgotten, |(_, _, seq)| *seq);
+                Err(Refusal::AskTheStore { upto: newest })
+            }
+        }
+    }
+}
+
 impl Account {
-    /// Never refused: the money is the user's, and comes in once.
+    /// The money is the user's, and comes in once. Refused only where it can't be
+    /// told whether it has.
     pub(super) fn credit(
         &self,
         now: Timestamp,
-        refund: Refund,
+        (refund, known): (Refund, Known),
         answer: Option<KeyedAnswer>,
-    ) -> Decision<Event, Reply> {
+    ) -> Result<Decision<Event, Reply>, Refusal> {
+        let is_due = refund.amount > Money::ZERO && self.credited.is_new(&refund, known)?;
         let mut decision = match answer {
             None => Decision::unchanged(Reply::Done),
             Some(KeyedAnswer { key, status, body }) => {
@@ -57,19 +129,15 @@ impl Account {
                 }
             }
         };
-        let is_new = !self.credited.contains(&(refund.order, refund.no));
-        if is_new && refund.amount > Money::ZERO {
+        if is_due {
             let credited = Event::Credited { refund, at: now };
             decision.events.insert(0, credited);
         }
-        decision
+        Ok(decision)
     }
 
-    pub(super) fn apply_credited(&mut self, refund: &Refund) {
+    pub(super) fn apply_credited(&mut self, refund: &Refund, seq: Seq) {
         self.balance = self.balance.plus(refund.amount);
-        if self.credited.len() >= CREDITED_MAX {
-            self.credited.remove(0);
-        }
-        self.credited.push((refund.order, refund.no));
+        self.credited.add(refund.order, refund.no, seq);
     }
 }

@@ -1,3 +1,5 @@
+mod refunds;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -310,74 +312,4 @@ proptest! {
             prop_assert!(account.spendable() >= Money::ZERO);
         }
     }
-}
-
-fn refund(n: u128, no: u32, amount: i64) -> Refund {
-    Refund {
-        order: OrderId(Uuid::from_u128(n)),
-        no: CancelNo(no),
-        timetable: TimetableId(Uuid::from_u128(9)),
-        amount: Money(amount),
-    }
-}
-
-fn credit(account: &mut Account, refund: Refund, answer: Option<KeyedAnswer>) -> Reply {
-    run(account, Command::Credit { refund, answer }).unwrap()
-}
-
-#[test]
-fn a_refund_comes_in_once_however_often_it_is_told() {
-    let mut account = Account::default();
-    for _ in 0..3 {
-        assert_eq!(credit(&mut account, refund(1, 1, 70), None), Reply::Done);
-        assert_eq!(account.spendable(), Money(70));
-    }
-    credit(&mut account, refund(1, 2, 30), None);
-    credit(&mut account, refund(2, 1, 5), None);
-    assert_eq!(account.spendable(), Money(105));
-    // As the store has it, after a restart.
-    let seen = [refund(1, 1, 70), refund(2, 1, 5)].map(|r| (r.order, r.no));
-    let mut again = Account::restore(Money(75), [], [], seen, Keys::default());
-    credit(&mut again, refund(1, 1, 70), None);
-    assert_eq!(again.spendable(), Money(75));
-    credit(&mut again, refund(1, 2, 30), None);
-    assert_eq!(again.spendable(), Money(105));
-}
-
-#[test]
-fn a_refund_beyond_the_largest_balance_comes_in_all_the_same() {
-    let mut account = Account::restore(BALANCE_MAX, [], [], [], Keys::default());
-    credit(&mut account, refund(1, 1, 70), None);
-    assert_eq!(account.spendable(), BALANCE_MAX.plus(Money(70)));
-}
-
-#[test]
-fn the_answer_to_a_cancel_is_stored_with_its_refund_and_never_keeps_it_back() {
-    let answer = |claim: KeyClaim| {
-        Some(KeyedAnswer {
-            key: claim,
-            status: 200,
-            body: "{}".to_owned(),
-        })
-    };
-    let mut account = Account::default();
-    run(&mut account, Command::Reserve(claim(1))).unwrap();
-    let first = credit(&mut account, refund(1, 1, 70), answer(claim(1)));
-    assert_eq!(first, Reply::Done);
-    let again = run(&mut account, Command::Reserve(repeated(1)));
-    assert_eq!(again, Ok(Reply::KeyIsAnswered));
-    // The saga of a repetition, and one under a key that is another request's.
-    let second = credit(&mut account, refund(1, 1, 70), answer(repeated(1)));
-    assert_eq!(second, Reply::KeyIsAnswered);
-    let another = KeyClaim {
-        fingerprint: 99,
-        ..claim(1)
-    };
-    credit(&mut account, refund(2, 1, 30), answer(another));
-    assert_eq!(account.spendable(), Money(100));
-    // Nothing was paid, so nothing comes in.
-    credit(&mut account, refund(3, 1, 0), answer(claim(3)));
-    assert_eq!(account.spendable(), Money(100));
-    let stored = run(&mut account, Command::Reserve(repeated(3)));
-    assert_eq!(stored, Ok(Reply::KeyIsAnswered));
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{Link, PostgresStore};
 use crate::domain::account::{Account, CREDITED_MAX};
 use crate::domain::ids::{EntityId, OrderId, Stamp, TimetableId, UserId};
+use crate::domain::order::CancelNo;
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::restore::Stored;
@@ -96,6 +97,26 @@ impl PostgresStore {
                 );
                 let rows = rows.bind(wanted).fetch_all(c.on()).await?;
                 rows.iter().map(seat_count).collect()
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn is_credited(
+        &self,
+        user: UserId,
+        order: OrderId,
+        no: CancelNo,
+    ) -> Result<bool, StoreError> {
+        self.read(move |c| {
+            Box::pin(async move {
+                let found = c.sql(
+                    "SELECT EXISTS (SELECT 1 FROM credit \
+                     WHERE user_id = $1 AND order_id = $2 AND no = $3)",
+                );
+                let no = no.0.cast_signed();
+                let found = found.bind(user.0).bind(order.0).bind(no);
+                Ok(found.fetch_one(c.on()).await?.try_get(0)?)
             })
         })
         .await

@@ -9,6 +9,7 @@ use super::SqliteStore;
 use super::commit::{hex, json};
 use crate::domain::account::{Account, CREDITED_MAX};
 use crate::domain::ids::{EntityId, OrderId, Stamp, TimetableId, UserId};
+use crate::domain::order::CancelNo;
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::restore::Stored;
@@ -99,6 +100,19 @@ impl SqliteStore {
                 Ok((id, row.try_get(1)?, row.try_get(2)?))
             })
             .collect()
+    }
+
+    pub(crate) async fn is_credited(
+        &self,
+        user: UserId,
+        order: OrderId,
+        no: CancelNo,
+    ) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar::<_, bool>(
+            "SELECT EXISTS (SELECT 1 FROM credit WHERE user_id = ?1 AND order_id = ?2 AND no = ?3)",
+        );
+        let found = found.bind(user.0).bind(order.0).bind(no.0);
+        Ok(found.fetch_one(&self.readers).await?)
     }
 
     pub(crate) async fn stored_answer(

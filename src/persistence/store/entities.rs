@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::Store;
 use crate::domain::account::Account;
-use crate::domain::ids::{Stamp, TimetableId, UserId};
+use crate::domain::ids::{OrderId, Stamp, TimetableId, UserId};
+use crate::domain::order::CancelNo;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::restore::Stored;
 use crate::persistence::StoreError;
@@ -77,6 +78,20 @@ impl Store {
         timetables: &[TimetableId],
     ) -> Result<Vec<(TimetableId, u32, u32)>, StoreError> {
         on_backend!(self, seat_counts_of(timetables))
+    }
+
+    /// Whether the refund of a cancel has come in to the wallet of `user`, as of
+    /// all that was committed before the call.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn is_credited(
+        &self,
+        user: UserId,
+        order: OrderId,
+        no: CancelNo,
+    ) -> Result<bool, StoreError> {
+        on_backend!(self, is_credited(user, order, no))
     }
 
     /// The stored answer under a key.
