@@ -2,7 +2,8 @@
 //! `ONSALE_STORE__URL` names (an empty database), or SQLite in a folder that is
 //! removed afterwards.
 //!
-//! `cargo bench --bench queue_store -- 1000000`
+//! `cargo bench --bench queue_store -- 1000000`, and with another number of places
+//! a commit: `… -- 1000000 100000`
 
 #![allow(
     clippy::print_stdout,
@@ -27,21 +28,22 @@ use uuid::Uuid;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
-/// How many places are written by one commit.
+/// How many places are written by one commit, unless told otherwise.
 const BATCH: u32 = 10_000;
 
 const LOADS: u32 = 3;
 
 fn main() {
-    let count = std::env::args().filter_map(|word| word.parse().ok()).next();
+    let mut numbers = std::env::args().filter_map(|word| word.parse().ok());
+    let (count, batch) = (numbers.next(), numbers.next());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(measure(count.unwrap_or(100_000)));
+    runtime.block_on(measure(count.unwrap_or(100_000), batch.unwrap_or(BATCH)));
 }
 
-async fn measure(count: u32) {
+async fn measure(count: u32, in_one: u32) {
     let folder = tempfile::tempdir().unwrap();
     let file = format!("sqlite://{}", folder.path().join("it.db").display());
     let url = std::env::var("ONSALE_STORE__URL").unwrap_or(file);
@@ -52,6 +54,7 @@ async fn measure(count: u32) {
     let begun = Instant::now();
     let mut stored = Stamp::default();
     let mut number = 0;
+    let mut longest = 0.0_f64;
     while number < count {
         let after = Stamp {
             epoch,
@@ -61,7 +64,7 @@ async fn measure(count: u32) {
         let mut batch = Contribution::new(id.into(), stored, after, NOW);
         batch.journalise(after.seq, NOW, &"joins");
         let rows = batch.queue().unwrap();
-        for _ in 0..BATCH.min(count - number) {
+        for _ in 0..in_one.min(count - number) {
             number += 1;
             rows.place_changed(PlaceRow {
                 ticket: QueueTicketId(Uuid::now_v7()),
@@ -77,11 +80,15 @@ async fn measure(count: u32) {
             reserved_upto: TicketNumber(number),
             ..QueueRow::default()
         });
+        let committing = Instant::now();
         store.commit(Arc::new(vec![batch])).await.unwrap();
+        longest = longest.max(committing.elapsed().as_secs_f64());
         stored = after;
     }
     let written = begun.elapsed().as_secs_f64();
-    println!("wrote  {count:>9} places in {written:.3} s, {BATCH} a commit");
+    println!(
+        "wrote  {count:>9} places in {written:.3} s, {in_one} a commit, {longest:.3} s at the most"
+    );
     for _ in 0..LOADS {
         let begun = Instant::now();
         let loaded = store.load_queue(id, NOW).await.unwrap();

@@ -63,6 +63,11 @@ pub trait Parcel: Send + Sync + 'static {
     fn leads_to(&self, _decided: &Decided) -> bool {
         true
     }
+    /// Whether it is enough for one write: what its entity decides next begins
+    /// another, for a later one.
+    fn is_full(&self) -> bool {
+        false
+    }
     /// How many rows it will write, about.
     fn rows(&self) -> usize;
     /// How much memory it takes, about, in bytes.
@@ -87,7 +92,10 @@ pub struct Entry<P> {
 }
 
 struct Waiting<P> {
+    /// What each entity adds to.
     entries: HashMap<EntityId, Entry<P>, RandomState>,
+    /// Parcels that are full, oldest first: before what their entity adds to.
+    full: VecDeque<Entry<P>>,
     /// The entities in the order in which they began to wait, and since when.
     order: VecDeque<(EntityId, Instant)>,
     /// Since when the oldest of what is being written has waited.
@@ -95,6 +103,16 @@ struct Waiting<P> {
     in_flight: HashSet<EntityId, RandomState>,
     /// Somebody waits for something in it.
     urgent: bool,
+}
+
+impl<P> Waiting<P> {
+    fn oldest_of(&mut self, entity: EntityId) -> Option<Entry<P>> {
+        let is_its = |entry: &Entry<P>| entry.entity == entity;
+        match self.full.iter().position(is_its) {
+            Some(at) => self.full.remove(at),
+            None => self.entries.remove(&entity),
+        }
+    }
 }
 
 struct Shared<P> {
@@ -138,6 +156,7 @@ impl<P: Parcel> Lane<P> {
         let shared = Arc::new(Shared {
             waiting: Mutex::new(Waiting {
                 entries: HashMap::default(),
+                full: VecDeque::new(),
                 order: VecDeque::new(),
                 writing_since: None,
                 in_flight: HashSet::default(),
@@ -167,7 +186,17 @@ impl<P: Parcel> Lane<P> {
         let mut waiting = self.shared.waiting.lock();
         let wake = waiting.order.is_empty() || (decided.urgent && !waiting.urgent);
         waiting.urgent |= decided.urgent;
-        let Waiting { entries, order, .. } = &mut *waiting;
+        let Waiting {
+            entries,
+            full,
+            order,
+            ..
+        } = &mut *waiting;
+        let begin = || Entry {
+            entity: decided.entity,
+            parcel: P::begin(&decided),
+            sink: Arc::clone(sink),
+        };
         let mut bytes = 0;
         let entry = match entries.entry(decided.entity) {
             Slot::Occupied(slot) => {
@@ -176,16 +205,16 @@ impl<P: Parcel> Lane<P> {
                     telemetry::invariant_violated(Invariant::I9.id());
                     return sink.lost(decided.entity, decided.after.activation);
                 }
-                bytes = entry.parcel.bytes();
+                if entry.parcel.is_full() {
+                    full.push_back(std::mem::replace(entry, begin()));
+                } else {
+                    bytes = entry.parcel.bytes();
+                }
                 entry
             }
             Slot::Vacant(slot) => {
                 order.push_back((decided.entity, monotonic()));
-                slot.insert(Entry {
-                    entity: decided.entity,
-                    parcel: P::begin(&decided),
-                    sink: Arc::clone(sink),
-                })
+                slot.insert(begin())
             }
         };
         entry.parcel.extend(&decided);
@@ -307,20 +336,25 @@ impl<P: Parcel> Lane<P> {
     /// Takes what waits, oldest entities first, up to the size of a batch.
     fn take(&self) -> Vec<Entry<P>> {
         let mut waiting = self.shared.waiting.lock();
-        let mut batch = Vec::new();
+        let (mut batch, mut again) = (Vec::new(), Vec::new());
         let mut rows = 0;
         while rows < self.shared.batch_rows_max {
             let Some((entity, since)) = waiting.order.pop_front() else {
                 break;
             };
-            let Some(entry) = waiting.entries.remove(&entity) else {
+            let Some(entry) = waiting.oldest_of(entity) else {
                 continue;
             };
+            if waiting.entries.contains_key(&entity) {
+                // A write has one parcel of each; the others are next.
+                again.push((entity, since));
+            }
             rows += entry.parcel.rows();
             waiting.writing_since.get_or_insert(since);
             waiting.in_flight.insert(entity);
             batch.push(entry);
         }
+        waiting.order.extend(again);
         // What didn't fit is next, whoever waits for it.
         waiting.urgent = !waiting.order.is_empty();
         batch
@@ -333,12 +367,15 @@ mod tests {
     use crate::domain::ids::{EntityKind, Epoch};
     use uuid::Uuid;
 
-    /// A parcel that only knows where it ends.
-    struct Ends(Stamp);
+    /// How many decisions the parcels of these tests have at most.
+    const FULL: u64 = 100;
+
+    /// A parcel that only knows where it begins and ends.
+    struct Ends(Stamp, Stamp);
 
     impl Parcel for Ends {
         fn begin(decided: &Decided) -> Self {
-            Self(decided.after)
+            Self(decided.after, decided.before)
         }
 
         fn extend(&mut self, decided: &Decided) {
@@ -347,6 +384,10 @@ mod tests {
 
         fn leads_to(&self, decided: &Decided) -> bool {
             self.0 == decided.before
+        }
+
+        fn is_full(&self) -> bool {
+            self.0.seq.0 - self.1.seq.0 >= FULL
         }
 
         fn rows(&self) -> usize {
@@ -439,6 +480,40 @@ mod tests {
         lane.submit(urgent, &sink, |_| {});
         assert_eq!(written.recv().await, Some(stamp(1, 2)));
         assert!(begun.elapsed() < LINGER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_entity_decides_is_split_over_writes_and_keeps_nobody_else_waiting() {
+        let (shows, mut written) = tokio::sync::mpsc::channel(64);
+        let lane = Lane::start(Shows(shows), 512);
+        let sink: Arc<dyn Sink> = Arc::new(Lost::default());
+        for seq in 0..3 * FULL + 1 {
+            lane.submit(decided(stamp(1, seq), stamp(1, seq + 1)), &sink, |_| {});
+        }
+        let another = Decided {
+            entity: EntityId {
+                kind: EntityKind::Coupon,
+                id: Uuid::max(),
+            },
+            ..decided(stamp(7, 7), stamp(7, 8))
+        };
+        lane.submit(another, &sink, |_| {});
+        lane.drained().await;
+        assert_eq!(lane.dirty_bytes(), 0);
+        let mut ends = Vec::new();
+        while let Ok(upto) = written.try_recv() {
+            ends.push((upto.activation.0, upto.seq.0));
+        }
+        let own = [FULL, 2 * FULL, 3 * FULL, 3 * FULL + 1].map(|upto| (1, upto));
+        assert_eq!(
+            ends.iter()
+                .filter(|end| end.0 == 1)
+                .copied()
+                .collect::<Vec<_>>(),
+            own
+        );
+        let before = ends.iter().position(|end| *end == (7, 8)).unwrap();
+        assert!(before <= 2, "{ends:?}");
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use super::gate::Gate;
 use super::lane::{Decided, Lane, Sink};
 use super::ownership::Ownership;
 use super::{AskError, Outcome, Request};
-use crate::domain::decision::{Machine, Tier, catch_up, step};
+use crate::domain::decision::{Machine, Tier, catch_up_partly, step};
 use crate::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp};
 use crate::domain::time::Timestamp;
 use crate::persistence::batch::{Contribution, Persisted};
@@ -22,6 +22,11 @@ use crate::persistence::checkpoint::rows::Checkpointed;
 use crate::sabotage::{self, Point, Switch};
 use crate::telemetry;
 use crate::trace::{Span, Trace};
+
+/// How many events are handed to the lane at once, of all that is due by the
+/// clock: after an outage that may be every pass of a queue, and one write has
+/// only so many rows.
+const SUBMITTED_MAX: usize = 4_096;
 
 /// What an entity writes with.
 #[derive(Clone)]
@@ -232,11 +237,17 @@ impl<M: Checkpointed> Shell<M> {
 
     /// Lets happen what is due.
     pub fn catch_up(&mut self, now: Timestamp) -> Applied<M> {
-        let before = self.seq;
-        let mut events = SmallVec::new();
-        catch_up(&mut self.machine, &mut self.seq, now, &mut events);
-        self.submit(now, before, Tier::Memory, &events, None);
-        events
+        let mut all = SmallVec::new();
+        loop {
+            let (before, mut events) = (self.seq, SmallVec::new());
+            let (machine, seq) = (&mut self.machine, &mut self.seq);
+            let goes_on = catch_up_partly(machine, seq, now, &mut events, SUBMITTED_MAX);
+            self.submit(now, before, Tier::Memory, &events, None);
+            all.extend(events);
+            if !goes_on {
+                return all;
+            }
+        }
     }
 
     /// Applies what was decided on loading (the grace after an outage).

@@ -19,6 +19,11 @@ use crate::sabotage::{self, Point, Switch};
 use crate::telemetry::{self, FlushMetrics};
 use crate::trace::{Kind, Span};
 
+/// How many rows of one entity are written at once, about: a crowd that joined a
+/// queue while the store was away would be one statement that takes longer than
+/// any may, and nobody else's writes would get through meanwhile.
+const PARCEL_ROWS_MAX: usize = 16_384;
+
 /// The first wait after a failed write, and the longest.
 const BACKOFF_MIN_MS: u64 = 20;
 const BACKOFF_MAX_MS: u64 = 1_000;
@@ -46,6 +51,10 @@ impl Parcel for Contribution {
 
     fn leads_to(&self, decided: &Decided) -> bool {
         self.after == decided.before
+    }
+
+    fn is_full(&self) -> bool {
+        Self::rows(self) >= PARCEL_ROWS_MAX
     }
 
     fn rows(&self) -> usize {

@@ -120,13 +120,26 @@ pub fn catch_up<M: Machine>(
     now: Timestamp,
     into: &mut SmallVec<[(Seq, M::Event); 2]>,
 ) {
-    loop {
+    while catch_up_partly(machine, seq, now, into, usize::MAX) {}
+}
+
+/// The same, but stops once there are `events_max` events, or a decision's more.
+/// Whether more may be due.
+pub fn catch_up_partly<M: Machine>(
+    machine: &mut M,
+    seq: &mut Seq,
+    now: Timestamp,
+    into: &mut SmallVec<[(Seq, M::Event); 2]>,
+    events_max: usize,
+) -> bool {
+    while into.len() < events_max {
         let due = machine.due(now);
         if due.is_empty() {
-            return;
+            return false;
         }
         apply_all(machine, seq, due, into);
     }
+    true
 }
 
 /// Runs one command: what is due first, then the decision.

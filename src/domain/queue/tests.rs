@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::policy::{Preset, QueuePolicy};
 use super::restore::QueueState;
 use super::*;
-use crate::domain::decision::{catch_up, step};
+use crate::domain::decision::{catch_up, catch_up_partly, step};
 use crate::domain::ids::PerformanceId;
 use crate::domain::time::Millis;
 
@@ -434,4 +434,33 @@ fn who_enters_at_once_is_told_so_and_asks_again_soon() {
     assert!(third > 0);
     scene.run();
     assert!(of(&scene, 1).unwrap() > 0, "they are inside");
+}
+
+#[test]
+fn all_that_is_due_after_an_outage_can_be_taken_in_parts() {
+    let mut scene = Scene::new(cap(1_000));
+    for number in 1..=1_000 {
+        scene.join(number);
+    }
+    scene.run();
+    assert_eq!(scene.queue.summary(scene.now).active, 1_000);
+    // While the server was down, all passes have ended.
+    let ttl = scene.queue.plan().policy.active_ttl_seconds;
+    scene.restart();
+    scene.now = scene.now.plus(Millis::from_secs(ttl));
+    let (mut parts, mut ended) = (0, 0);
+    loop {
+        let (seq, mut events) = (&mut scene.seq, Default::default());
+        let goes_on = catch_up_partly(&mut scene.queue, seq, scene.now, &mut events, 300);
+        let is_end = |event: &&(Seq, Event)| matches!(event.1, Event::Ended { .. });
+        ended += events.iter().filter(is_end).count();
+        // The last decision may have more than there was room for.
+        assert!(events.len() <= 2 * 300, "{}", events.len());
+        parts += 1;
+        if !goes_on {
+            break;
+        }
+    }
+    assert!(parts > 2, "{parts}");
+    assert_eq!((ended, scene.queue.summary(scene.now).active), (1_000, 0));
 }
