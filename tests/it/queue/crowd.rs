@@ -45,6 +45,7 @@ async fn parked(admin: &Client, scene: &Scene) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_who_come_in_one_instant_all_have_a_place_at_the_first_try() {
     let server = TestServer::start_with(|config| {
+        config.queue.permits_max = u32::try_from(CROWD).unwrap();
         // A debug build takes its time; nothing else is other than by default.
         config.actors.ask_timeout_ms = 60_000;
         config.http.request_timeout_seconds = 60;
