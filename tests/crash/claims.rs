@@ -146,7 +146,7 @@ async fn claim(client: &Client, coupon: &str, key: &str) -> Told {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_was_acknowledged_survives_kill_9_and_there_are_no_more() {
     let mut world = World::start(&[], true).await;
-    for round in 1..=crate::rounds() {
+    for round in 1..=crate::rounds::rounds() {
         let wrong = world.claims_gone_wrong(round).await;
         assert!(wrong.is_empty(), "round {round}: {wrong:#?}");
         world.settings.assert_audit_is_clean();

@@ -34,33 +34,15 @@ mod queue;
 #[path = "../queue_history/mod.rs"]
 mod queue_history;
 mod room;
+mod rounds;
 mod world;
 
 use world::World;
 
-fn rounds() -> usize {
-    std::env::var("ONSALE_CRASH_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_kill_9() {
     let mut world = World::start(&[], true).await;
-    for round in 1..=rounds() {
-        let findings = world.round().await;
-        let acknowledged = world.acknowledged().await;
-        eprintln!("round {round}: {acknowledged} charges and orders acknowledged so far");
-        assert!(
-            findings.is_empty(),
-            "round {round}: {findings:#?}\n{}",
-            world.server.log().join("\n")
-        );
-        world.settings.assert_audit_is_clean();
-    }
-    let acknowledged = world.acknowledged().await;
-    assert!(
-        acknowledged > 10 * rounds(),
-        "too little happened: {acknowledged}"
-    );
+    world.assert_kills_lose_nothing().await;
 }
 
 #[cfg(feature = "sabotage")]
@@ -75,19 +57,8 @@ async fn what_was_acknowledged_survives_a_death_on_purpose_at_any_point() {
 #[cfg(feature = "sabotage")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_acknowledges_before_it_commits_is_found_out() {
-    const ROUNDS_MAX: usize = 10;
     let mut world = World::start(&[("ONSALE_SABOTAGE", "ack-before-commit")], true).await;
-    for round in 1..=ROUNDS_MAX {
-        world.load_and_kill().await;
-        world.server = common::process::ServerProcess::start(&world.settings);
-        let findings = world.check_after_restart().await;
-        if !findings.is_empty() {
-            eprintln!("found out in round {round}: {} findings", findings.len());
-            return;
-        }
-        world.resolve_unknown().await;
-    }
-    panic!("nothing was found in {ROUNDS_MAX} rounds: the check can't fail");
+    world.assert_kills_find_it_out().await;
 }
 
 #[cfg(feature = "sabotage")]

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use crate::common::process::ServerProcess;
+use crate::rounds::BROKEN_ROUNDS_MAX;
 use crate::world::{USERS, World};
 
 /// From memory to the answer, in the order in which a decision passes them.
@@ -105,18 +106,13 @@ impl World {
     /// A server that answers before it commits, and dies before it does, must be
     /// found out.
     pub(crate) async fn assert_found_out_if_it_acknowledges_too_early(&mut self) {
-        const ROUNDS_MAX: usize = 10;
-        for _ in 0..ROUNDS_MAX {
-            let broken = "ack-before-commit";
-            self.load_until_it_dies_at("flush", broken).await;
-            self.server = ServerProcess::start(&self.settings);
-            let findings = self.check_after_restart().await;
-            if !findings.is_empty() {
-                eprintln!("found out: {} findings", findings.len());
+        for round in 1..=BROKEN_ROUNDS_MAX {
+            self.load_until_it_dies_at("flush", "ack-before-commit")
+                .await;
+            if self.is_found_out(round).await {
                 return;
             }
-            self.resolve_unknown().await;
         }
-        panic!("nothing was found in {ROUNDS_MAX} rounds: the check can't fail");
+        panic!("nothing was found in {BROKEN_ROUNDS_MAX} rounds: the check can't fail");
     }
 }

@@ -1,7 +1,7 @@
 //! The server is killed while it admits people.
 
 use crate::room::Room;
-use crate::rounds;
+use crate::rounds::rounds;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_room_survives_kill_9_in_the_middle_of_admissions() {

@@ -43,6 +43,8 @@ mod queue_history;
 mod replica;
 #[path = "../crash/room.rs"]
 mod room;
+#[path = "../crash/rounds.rs"]
+mod rounds;
 #[cfg(feature = "sabotage")]
 mod taken_over;
 mod unfit;

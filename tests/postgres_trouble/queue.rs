@@ -1,8 +1,8 @@
 //! The server on Postgres and Redis is killed while it admits people, and Redis
 //! loses all that it has.
 
-use crate::kill::rounds;
 use crate::room::Room;
+use crate::rounds::rounds;
 use crate::{Place, SECRET};
 
 impl Place {
