@@ -18,7 +18,7 @@
 
 mod support;
 
-#[path = "support/plain_coupons.rs"]
+#[path = "support/plain/coupons.rs"]
 mod plain_coupons;
 
 use std::sync::Arc;

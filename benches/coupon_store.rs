@@ -11,31 +11,21 @@
     reason = "a measurement, not a server"
 )]
 
+#[path = "support/store.rs"]
+mod store;
+
 use std::sync::Arc;
 use std::time::Instant;
 
-use onsale::config;
 use onsale::domain::coupon::{Claim, Coupon, Discount, STOCK_MAX, Terms, View};
-use onsale::domain::ids::{Activation, CouponClaimId, CouponId, Seq, Stamp, UserId};
+use onsale::domain::ids::{CouponClaimId, CouponId, UserId};
 use onsale::domain::time::Timestamp;
 use onsale::persistence::Store;
-use onsale::persistence::batch::Contribution;
+use store::{LOADS, NOW, Size};
 use uuid::Uuid;
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000);
-
-/// How many claims are written by one commit.
-const BATCH: u32 = 10_000;
-
-const LOADS: u32 = 3;
-
 fn main() {
-    let count = std::env::args().filter_map(|word| word.parse().ok()).next();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(measure(count.unwrap_or(100_000)));
+    store::run(measure);
 }
 
 fn terms() -> Arc<Terms> {
@@ -51,47 +41,27 @@ fn terms() -> Arc<Terms> {
     })
 }
 
-async fn measure(count: u32) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = format!("sqlite://{}", folder.path().join("it.db").display());
-    let url = std::env::var("ONSALE_STORE__URL").unwrap_or(file);
-    let store = Store::open(&config::Store::at(url)).await.unwrap();
-    let claim = store.claim_all_shards("bench".into(), "127.0.0.1:1".into(), NOW);
-    let epoch = claim.await.unwrap().epoch;
+async fn measure(store: &Store, size: Size) {
+    let count = size.count;
     let (id, terms) = (CouponId(Uuid::now_v7()), terms());
-    let begun = Instant::now();
-    let mut stored = Stamp::default();
-    let mut claimed = 0;
-    while claimed < count {
-        let after = Stamp {
-            epoch,
-            activation: Activation(1),
-            seq: Seq(stored.seq.0 + 1),
-        };
-        let mut batch = Contribution::new(id.into(), stored, after, NOW);
-        batch.journalise(after.seq, NOW, &"claims");
+    store::write(store, id.into(), (size, "claims"), |batch, numbers| {
         let rows = batch.coupon().unwrap();
-        for _ in 0..BATCH.min(count - claimed) {
-            claimed += 1;
-            rows.claims.push(Claim {
-                id: CouponClaimId(Uuid::now_v7()),
-                // In no order, as users come.
-                user: UserId(Uuid::new_v4()),
-                at: NOW,
-                key: None,
-            });
-        }
+        let claimed = numbers.end;
+        rows.claims.extend(numbers.map(|_| Claim {
+            id: CouponClaimId(Uuid::now_v7()),
+            // In no order, as users come.
+            user: UserId(Uuid::new_v4()),
+            at: NOW,
+            key: None,
+        }));
         let terms = Arc::clone(&terms);
         rows.coupon = Some(View {
             terms,
             claimed,
             claimed_at: None,
         });
-        store.commit(Arc::new(vec![batch])).await.unwrap();
-        stored = after;
-    }
-    let written = begun.elapsed().as_secs_f64();
-    println!("wrote  {count:>9} claims in {written:.3} s, {BATCH} a commit");
+    })
+    .await;
     for _ in 0..LOADS {
         let begun = Instant::now();
         let loaded = store.load_coupon(id).await.unwrap();
@@ -104,5 +74,4 @@ async fn measure(count: u32) {
             bytes / count.max(1) as usize
         );
     }
-    store.close().await;
 }

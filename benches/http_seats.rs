@@ -80,12 +80,7 @@ async fn bench() {
 async fn size(target: &Target, path: &str) -> usize {
     let mut connection = Connection::to(target);
     let answer = connection.send(&Request::get(path)).await.unwrap();
-    assert_eq!(
-        answer.status,
-        200,
-        "{}",
-        String::from_utf8_lossy(answer.body)
-    );
+    support::assert_status(&answer, 200);
     answer.body.len()
 }
 
@@ -124,12 +119,7 @@ async fn change(target: Target, path: String, buyers: Vec<Buyer>) {
         let body = serde_json::json!({ "seat_ids": [seat] }).to_string();
         let request = Request::post(&path, body.as_bytes()).by(&buyers[buyer].token);
         let answer = connection.send(&request).await.unwrap();
-        assert_eq!(
-            answer.status,
-            201,
-            "{}",
-            String::from_utf8_lossy(answer.body)
-        );
+        support::assert_status(&answer, 201);
         let hold = support::member(answer.body, "hold_id").to_owned();
         held.push_back((buyer, hold));
         if held.len() > HELD_AT_ONCE

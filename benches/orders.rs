@@ -19,10 +19,8 @@
 
 mod support;
 
-#[path = "support/plain.rs"]
+#[path = "support/plain/mod.rs"]
 mod plain;
-#[path = "support/plain_postgres.rs"]
-mod plain_postgres;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,8 +55,8 @@ struct Waiting {
 fn main() {
     if let Some(role) = support::peer_role() {
         match role[0].as_str() {
-            "sqlite" => plain::serve(role[1].as_ref()),
-            _ => plain_postgres::serve(&role[1]),
+            "sqlite" => plain::sqlite::serve(role[1].as_ref()),
+            _ => plain::postgres::serve(&role[1]),
         }
         return;
     }
@@ -140,12 +138,7 @@ async fn order(
                     .by(&waiting.token)
                     .keyed(&waiting.hold);
                 let answer = connection.send(&request).await.unwrap();
-                assert_eq!(
-                    answer.status,
-                    201,
-                    "{}",
-                    String::from_utf8_lossy(answer.body)
-                );
+                support::assert_status(&answer, 201);
                 times.record(sent.elapsed());
             }
             times
@@ -238,12 +231,7 @@ async fn plain_holds(server: &Server, count: usize) -> Vec<Waiting> {
     let mut connection = Connection::to(&server.target);
     let path = format!("/holds?count={count}&buyers={}", support::BUYERS);
     let answer = connection.send(&Request::post(&path, b"")).await.unwrap();
-    assert_eq!(
-        answer.status,
-        200,
-        "{}",
-        String::from_utf8_lossy(answer.body)
-    );
+    support::assert_status(&answer, 200);
     let ids: Vec<String> = serde_json::from_slice(answer.body).unwrap();
     let waiting = |hold| Waiting {
         token: "none".to_owned(),

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::client::{Connection, Request};
-use super::{BUYERS, Buyer, CONNECTIONS, Figures, Server, Times, drive, member, seat_name};
+use super::{
+    BUYERS, Buyer, CONNECTIONS, Figures, Server, Times, assert_status, drive, member, seat_name,
+};
 
 /// The buyers and seats of one connection, which it goes round.
 pub(crate) const ROUND: usize = BUYERS / CONNECTIONS;
@@ -43,12 +45,7 @@ pub(crate) async fn hold(
                 let token = &buyers[number * ROUND + at].token;
                 let request = Request::post(&path, &bodies[at]).by(token);
                 let answer = connection.send(&request).await.unwrap();
-                assert_eq!(
-                    answer.status,
-                    201,
-                    "{}",
-                    String::from_utf8_lossy(answer.body)
-                );
+                assert_status(&answer, 201);
                 times.record(sent.elapsed());
                 release.clear();
                 release.push_str("/api/v1/holds/");
@@ -56,12 +53,7 @@ pub(crate) async fn hold(
                 let sent = Instant::now();
                 let request = Request::delete(&release).by(token);
                 let answer = connection.send(&request).await.unwrap();
-                assert_eq!(
-                    answer.status,
-                    204,
-                    "{}",
-                    String::from_utf8_lossy(answer.body)
-                );
+                assert_status(&answer, 204);
                 times.record(sent.elapsed());
             }
             times

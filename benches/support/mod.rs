@@ -7,6 +7,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "each bench uses a part of it, and is a crate of its own"
 )]
 
@@ -16,20 +17,26 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 #[path = "../../src/bin/onsale-load/client.rs"]
 pub(crate) mod client;
+mod figures;
 #[path = "../../src/bin/onsale-load/fsync.rs"]
 pub(crate) mod fsync;
 pub(crate) mod ground;
 pub(crate) mod holds;
+pub(crate) mod peer;
 #[path = "../../tests/common/services.rs"]
 pub(crate) mod services;
 
-use client::{Connection, Request, Target};
+pub(crate) use figures::{
+    Figures, Times, drive, median, print_conditions, print_fsync, print_header, print_ratio,
+    print_row, print_times,
+};
+pub(crate) use peer::{peer_role, serve_peer};
+
+use client::{Answer, Connection, Request, Target};
 use ground::Ground;
 
 /// Connections of the HTTP benches.
@@ -43,8 +50,6 @@ const BALANCE: &str = "1000000000";
 pub(crate) const RUNS: usize = 3;
 /// How long a server may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// The longest latency that is told apart, in microseconds.
-const LATENCY_MAX_US: u64 = 60_000_000;
 /// The unit of the times in `/proc/PID/stat`: USER_HZ, 100 on every Linux.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -75,33 +80,6 @@ pub(crate) fn is_wanted(part: &str) -> bool {
         .filter(|argument| !argument.starts_with("--"))
         .peekable();
     named.peek().is_none() || named.any(|name| name == part)
-}
-
-/// The part that this process plays, if it was started as a peer.
-pub(crate) fn peer_role() -> Option<Vec<String>> {
-    let mut arguments = std::env::args().skip(1);
-    (arguments.next().as_deref() == Some("--peer")).then(|| arguments.collect())
-}
-
-/// Serves as a peer until this process is killed, on any port, which is told
-/// on stdout.
-pub(crate) fn serve_peer(routes: impl FnOnce() -> axum::Router) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        println!("{}", listener.local_addr().unwrap());
-        axum::serve(tcp_nodelay(listener), routes()).await.unwrap();
-    });
-}
-
-/// Answers must not wait for Nagle's algorithm.
-fn tcp_nodelay(
-    listener: tokio::net::TcpListener,
-) -> impl axum::serve::Listener<Addr = std::net::SocketAddr> {
-    use axum::serve::ListenerExt as _;
-    listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    })
 }
 
 /// A server in a process of its own; killed when dropped.
@@ -365,116 +343,13 @@ fn spawn(ground: &Ground, port: u16) -> Child {
         .unwrap()
 }
 
-/// Latencies of the requests that counted.
-pub(crate) struct Times(Histogram<u64>);
-
-impl Times {
-    pub(crate) fn new() -> Self {
-        Self(Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).unwrap())
-    }
-
-    pub(crate) fn record(&mut self, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.0.saturating_record(us.clamp(1, LATENCY_MAX_US));
-    }
-}
-
-/// What one run showed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
-    pub(crate) per_second: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    /// Of the server's processes, a request.
-    pub(crate) cpu_us: f64,
-}
-
-/// Runs `workers` at once until each has ended by itself, and adds up.
-/// Each gets its number and returns the times of what it did.
-pub(crate) async fn drive<W>(
-    server: &Server,
-    workers: usize,
-    mut worker: impl FnMut(usize) -> W,
-) -> Figures
-where
-    W: Future<Output = Times> + Send + 'static,
-{
-    let mut tasks = JoinSet::new();
-    let (started, cpu) = (Instant::now(), server.cpu());
-    for number in 0..workers {
-        tasks.spawn(worker(number));
-    }
-    let mut all = Times::new();
-    while let Some(times) = tasks.join_next().await {
-        all.0.add(times.unwrap().0).unwrap();
-    }
-    let (seconds, cpu) = (started.elapsed().as_secs_f64(), server.cpu() - cpu);
-    let ms = |quantile| all.0.value_at_quantile(quantile) as f64 / 1e3;
-    Figures {
-        per_second: all.0.len() as f64 / seconds,
-        p50_ms: ms(0.5),
-        p99_ms: ms(0.99),
-        cpu_us: cpu.as_secs_f64() * 1e6 / all.0.len().max(1) as f64,
-    }
-}
-
-/// The run with the median rate.
-pub(crate) fn median(mut runs: Vec<Figures>) -> Figures {
-    runs.sort_by(|a, b| a.per_second.total_cmp(&b.per_second));
-    runs[runs.len() / 2]
-}
-
-pub(crate) fn print_header(what: &str) {
-    println!(
-        "{what:<34} {:>10} {:>9} {:>9} {:>12}",
-        "per second", "p50 ms", "p99 ms", "server µs"
-    );
-}
-
-pub(crate) fn print_row(what: &str, figures: &Figures) {
-    println!(
-        "{what:<34} {:>10.0} {:>9.2} {:>9.2} {:>12.1}",
-        figures.per_second, figures.p50_ms, figures.p99_ms, figures.cpu_us
-    );
-}
-
-/// The line that a reader looks for.
-pub(crate) fn print_ratio(what: &str, ours: &Figures, peer: &Figures, aim: f64) {
-    println!(
-        "{what}: {:.2} × the peer (aim: at least {aim})",
-        ours.per_second / peer.per_second
-    );
-}
-
-/// What a figure about durability means little without.
-pub(crate) async fn print_conditions(ground: &Ground) {
-    println!(
-        "{} processors; {}",
-        std::thread::available_parallelism().unwrap(),
-        ground.durability().await
-    );
-    print_fsync(ground.disk());
-}
-
-pub(crate) fn print_fsync(folder: &Path) {
-    let p50 = fsync::p50(folder).unwrap();
-    println!(
-        "a durable write of a page takes {:.3} ms here (p50)",
-        p50.as_secs_f64() * 1e3
-    );
-}
-
-/// A time that is promised to be at most `limit`.
-pub(crate) fn print_times(what: &str, mut times: Vec<Duration>, limit: Duration) {
-    times.sort_unstable();
-    let at = |quantile: f64| times[((times.len() - 1) as f64 * quantile).round() as usize];
-    println!(
-        "{what}: p50 {:.2} s, p99 {:.2} s, longest {:.2} s of {} (aim: at most {:.1} s)",
-        at(0.5).as_secs_f64(),
-        at(0.99).as_secs_f64(),
-        at(1.0).as_secs_f64(),
-        times.len(),
-        limit.as_secs_f64()
+/// Whatever else came back ends the bench.
+pub(crate) fn assert_status(answer: &Answer<'_>, status: u16) {
+    assert_eq!(
+        answer.status,
+        status,
+        "{}",
+        String::from_utf8_lossy(answer.body)
     );
 }
 

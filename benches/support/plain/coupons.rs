@@ -1,9 +1,7 @@
 //! The plain design of coupons: each claim is a transaction of its own on the
 //! request's path, with the coupon's row locked, statements prepared.
 
-use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -12,14 +10,13 @@ use axum::{Json, Router};
 use onsale::clock::Clock;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Row as _};
+use sqlx::Row as _;
+use sqlx::postgres::PgPool;
+use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-/// Transactions that are open at once: a usual pool.
-const CONNECTIONS: u32 = 16;
+use crate::support::peer;
 
 const SQLITE: &str = "CREATE TABLE coupon (id BLOB PRIMARY KEY, stock INTEGER NOT NULL, \
        claimed INTEGER NOT NULL) STRICT, WITHOUT ROWID; \
@@ -45,59 +42,24 @@ struct Shop {
 
 /// Serves until the process is killed: in a folder, or an empty database.
 pub(crate) fn serve(kind: &str, place: &str) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let sqlite = kind == "sqlite";
-    let writer = runtime.block_on(async {
-        if sqlite {
-            let mut writer = connect(place).await;
-            sqlx::raw_sql(SQLITE).execute(&mut writer).await.unwrap();
-            return Some(writer);
+    match kind {
+        "sqlite" => {
+            let writer = peer::new_sqlite(place.as_ref(), SQLITE);
+            peer::serve_peer(|| routes(Store::Sqlite(Mutex::new(writer))));
         }
-        let options = PgConnectOptions::from_str(place).unwrap();
-        let mut connection = options.connect().await.unwrap();
-        sqlx::raw_sql(POSTGRES)
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        None
-    });
-    let place = place.to_owned();
-    crate::support::serve_peer(move || {
-        let store = match writer {
-            Some(writer) => Store::Sqlite(Mutex::new(writer)),
-            None => {
-                let options = PgConnectOptions::from_str(&place).unwrap();
-                let pool = PgPoolOptions::new()
-                    .max_connections(CONNECTIONS)
-                    .test_before_acquire(false)
-                    .connect_lazy_with(options.disable_statement_logging());
-                Store::Postgres(pool)
-            }
-        };
-        let clock = Clock::system();
-        Router::new()
-            .route("/coupons", post(make))
-            .route("/coupons/{id}/claims", post(claim))
-            .with_state(Arc::new(Shop { store, clock }))
-    });
+        _ => {
+            let options = peer::new_postgres(place, POSTGRES);
+            peer::serve_peer(|| routes(Store::Postgres(peer::pool(options))));
+        }
+    }
 }
 
-/// With the settings of the real server's writing connection.
-async fn connect(folder: &str) -> SqliteConnection {
-    SqliteConnectOptions::new()
-        .filename(std::path::Path::new(folder).join("plain.db"))
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5))
-        .statement_cache_capacity(200)
-        .page_size(2_048)
-        .pragma("wal_autocheckpoint", "16384")
-        .pragma("cache_size", "-65536")
-        .disable_statement_logging()
-        .connect()
-        .await
-        .unwrap()
+fn routes(store: Store) -> Router {
+    let clock = Clock::system();
+    Router::new()
+        .route("/coupons", post(make))
+        .route("/coupons/{id}/claims", post(claim))
+        .with_state(Arc::new(Shop { store, clock }))
 }
 
 #[derive(Deserialize)]
