@@ -3,8 +3,10 @@
 pub(super) mod catalogue;
 pub(super) mod coupon;
 pub(super) mod entities;
+pub(super) mod export;
 pub(super) mod orders;
 pub(super) mod queue;
+pub(super) mod reader;
 pub(super) mod row;
 
 use uuid::Uuid;

@@ -9,7 +9,9 @@ use crate::domain::roles::Roles;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::accounts::{NewUser, RolesSet, StoredUser};
+use crate::persistence::store::export::PersonalRows;
 use crate::persistence::stored::entities as stored;
+use crate::persistence::stored::export::personal_rows;
 
 /// How many users one statement of [`PostgresStore::insert_users`] inserts.
 const INSERT_ROWS_MAX: usize = 2_000;
@@ -59,6 +61,10 @@ impl PostgresStore {
             })
         })
         .await
+    }
+
+    pub(crate) async fn personal_rows(&self, user: UserId) -> Result<PersonalRows, StoreError> {
+        self.load(move |c| Box::pin(personal_rows(c, user))).await
     }
 
     pub(crate) async fn user(&self, id: UserId) -> Result<Option<StoredUser>, StoreError> {

@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use super::cancels::{void_tickets, voids_tickets};
 use super::coupons::Coupons;
-use super::entities::version;
 use super::queues::Queues;
 use super::rows::{self, Accounts, History, Timetables};
 use super::statement::Statement;
@@ -27,6 +26,7 @@ use crate::persistence::StoreError;
 use crate::persistence::batch::{Changes, Contribution};
 use crate::persistence::store::commit::Verdict;
 use crate::persistence::stored::entity_kind;
+use crate::persistence::stored::reader::version;
 #[cfg(feature = "sabotage")]
 use crate::sabotage::{self, Point, Switch};
 

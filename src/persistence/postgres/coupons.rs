@@ -1,21 +1,19 @@
 //! Coupons: their rows in a batch, and how they come back.
 
-use futures_util::TryStreamExt as _;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::entities::version;
+use super::PostgresStore;
 use super::statement::Statement;
-use super::{Link, PostgresStore};
-use crate::domain::coupon::{Claim, Claimants, CouponState, VOID_MAX, View};
-use crate::domain::ids::{CouponClaimId, CouponId, OrderId, UserId};
+use crate::domain::coupon::{Claim, CouponState, View};
+use crate::domain::ids::{CouponClaimId, CouponId, UserId};
 use crate::persistence::StoreError;
 use crate::persistence::batch::{CouponChanges, UseRow};
-use crate::persistence::rows::COUPONS_TOPIC;
 use crate::persistence::store::coupons::ClaimRow;
 use crate::persistence::store::entities::Loaded;
 use crate::persistence::stored::coupon as stored;
+use crate::persistence::stored::reader::Reader as _;
 
 /// Rows of coupons, one array a column.
 #[derive(Default)]
@@ -181,20 +179,15 @@ impl Uses {
     }
 }
 
-const CLAIMS_OF: &str = "SELECT c.id, c.user_id, c.claimed_at, c.key, c.coupon_id, u.state, \
-       u.order_id, p.name, p.discount_kind, p.discount_value, p.stock, p.starts_at, p.ends_at, \
-       p.performance_id, p.owner, p.created_at \
-     FROM coupon_claim AS c JOIN coupon AS p ON p.id = c.coupon_id \
-     LEFT JOIN coupon_use AS u ON u.coupon_id = c.coupon_id AND u.user_id = c.user_id \
-       AND u.state IN ('prepared', 'posted') \
-     WHERE c.user_id = $1 AND ($2::uuid IS NULL OR c.id < $2) ORDER BY c.id DESC LIMIT $3";
+const CLAIMS_OF: &str =
+    stored::select_claims!("AND ($2::uuid IS NULL OR c.id < $2) ORDER BY c.id DESC LIMIT $3");
 
 impl PostgresStore {
     pub(crate) async fn load_coupon(
         &self,
         id: CouponId,
     ) -> Result<Loaded<CouponState>, StoreError> {
-        self.load(move |c| Box::pin(load(c, id))).await
+        self.load(move |c| Box::pin(stored::load(c, id))).await
     }
 
     pub(crate) async fn coupons(&self) -> Result<Vec<CouponId>, StoreError> {
@@ -257,78 +250,11 @@ impl PostgresStore {
     ) -> Result<Option<Claim>, StoreError> {
         self.read(move |c| {
             Box::pin(async move {
-                let row = c.sql(
-                    "SELECT id, user_id, claimed_at, key FROM coupon_claim \
-                     WHERE coupon_id = $1 AND user_id = $2",
-                );
-                let row = row.bind(coupon.0).bind(user.0);
-                let row = row.fetch_optional(c.on()).await?;
+                let of = [coupon.0.into(), user.0.into()];
+                let row = c.one(stored::CLAIM, &of).await?;
                 row.as_ref().map(stored::claim).transpose()
             })
         })
         .await
     }
-}
-
-async fn load(c: &mut Link, id: CouponId) -> Result<Loaded<CouponState>, StoreError> {
-    let stamp = version(c, id.into()).await?;
-    let row = c.sql(
-        "SELECT name, discount_kind, discount_value, stock, starts_at, ends_at, performance_id, \
-                owner, created_at, claimed FROM coupon WHERE id = $1",
-    );
-    let row = row.bind(id.0).fetch_optional(c.on()).await?;
-    let claimed: i32 = row.as_ref().map_or(Ok(0), |row| row.try_get(9))?;
-    let terms = row.as_ref().map(|row| stored::terms(row, 0)).transpose()?;
-    let claimants = claimants(c, id, claimed.cast_unsigned()).await?;
-    let prepared = c.sql(
-        "SELECT user_id, order_id, timetable_id, at FROM coupon_use \
-         WHERE coupon_id = $1 AND state = 'prepared'",
-    );
-    let prepared = prepared.bind(id.0).fetch_all(c.on()).await?;
-    let posted =
-        c.sql("SELECT user_id, order_id FROM coupon_use WHERE coupon_id = $1 AND state = 'posted'");
-    let posted = posted.bind(id.0).fetch_all(c.on()).await?;
-    // Their ids begin with the time.
-    let void = c.sql(
-        "SELECT order_id FROM coupon_use WHERE coupon_id = $1 AND state IN ('void', 'returned') \
-         ORDER BY order_id DESC LIMIT $2",
-    );
-    let void = void
-        .bind(id.0)
-        .bind(i64::try_from(VOID_MAX).unwrap_or(i64::MAX));
-    let void = void.fetch_all(c.on()).await?;
-    let last_event_seq =
-        c.sql("SELECT coalesce(max(event_seq), 0) FROM outbox WHERE entity = $1 AND topic = $2");
-    let last_event_seq = last_event_seq.bind(id.0).bind(COUPONS_TOPIC);
-    let last_event_seq: i64 = last_event_seq.fetch_one(c.on()).await?.try_get(0)?;
-    let order = |row: &PgRow, at: usize| Ok::<_, StoreError>(OrderId(row.try_get(at)?));
-    let pair = |row: &PgRow| Ok((UserId(row.try_get(0)?), order(row, 1)?));
-    Ok(Loaded {
-        state: CouponState {
-            terms,
-            claimants,
-            prepared: prepared
-                .iter()
-                .map(stored::prepare)
-                .collect::<Result<_, _>>()?,
-            posted: posted.iter().map(pair).collect::<Result<_, StoreError>>()?,
-            void: void
-                .iter()
-                .rev()
-                .map(|row| order(row, 0))
-                .collect::<Result<_, _>>()?,
-        },
-        stamp: stamp.unwrap_or_default(),
-        last_event_seq: last_event_seq.cast_unsigned(),
-    })
-}
-
-async fn claimants(c: &mut Link, id: CouponId, about: u32) -> Result<Claimants, StoreError> {
-    let mut claimants = Claimants::with_room(about as usize);
-    let users = c.sql("SELECT user_id FROM coupon_claim WHERE coupon_id = $1");
-    let mut users = users.bind(id.0).fetch(c.on());
-    while let Some(row) = users.try_next().await? {
-        claimants.insert(UserId(row.try_get(0)?));
-    }
-    Ok(claimants)
 }

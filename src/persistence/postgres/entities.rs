@@ -8,13 +8,11 @@ use uuid::Uuid;
 
 use super::{Link, PostgresStore};
 use crate::domain::account::{Account, CREDITED_MAX};
-use crate::domain::ids::{EntityId, OrderId, Stamp, TimetableId, UserId};
+use crate::domain::ids::{OrderId, TimetableId, UserId};
 use crate::domain::order::CancelNo;
-use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::restore::Stored;
 use crate::persistence::StoreError;
-use crate::persistence::rows::ORDERS_TOPIC;
 use crate::persistence::store::entities::Loaded;
 use crate::persistence::stored::SETTLED_LOADED_MAX;
 use crate::persistence::stored::entities::{self as stored, Accounts};
@@ -24,7 +22,8 @@ impl PostgresStore {
         &self,
         id: TimetableId,
     ) -> Result<Loaded<Stored>, StoreError> {
-        self.load(move |c| Box::pin(load_timetable(c, id))).await
+        self.load(move |c| Box::pin(stored::load_timetable(c, id)))
+            .await
     }
 
     pub(crate) async fn load_accounts(
@@ -170,81 +169,12 @@ impl PostgresStore {
     }
 }
 
-/// A column with the index of a seat.
-pub(super) fn seat(row: &PgRow, at: usize) -> Result<SeatIndex, StoreError> {
-    Ok(SeatIndex(row.try_get::<i32, _>(at)?.cast_unsigned()))
-}
-
-/// The version of an entity's rows.
-pub(super) async fn version(c: &mut Link, entity: EntityId) -> Result<Option<Stamp>, StoreError> {
-    let row = c.sql("SELECT epoch, activation, seq FROM entity WHERE id = $1 AND kind = $2");
-    let row = row
-        .bind(entity.id)
-        .bind(entity.kind.as_str())
-        .fetch_optional(c.on())
-        .await?;
-    row.map(|row| stored::stamp(&row, 0)).transpose()
-}
-
 fn seat_count(row: &PgRow) -> Result<(TimetableId, u32, u32), StoreError> {
     let count = |at: usize| -> Result<u32, StoreError> {
         let count: i64 = row.try_get(at)?;
         Ok(u32::try_from(count).unwrap_or(u32::MAX))
     };
     Ok((TimetableId(row.try_get(0)?), count(1)?, count(2)?))
-}
-
-async fn load_timetable(c: &mut Link, id: TimetableId) -> Result<Loaded<Stored>, StoreError> {
-    let stamp = version(c, id.into()).await?.unwrap_or_default();
-    let holds = c.sql(
-        "SELECT id, user_id, created_at, expires_at, under_pass, seats, deadline FROM hold \
-         WHERE timetable_id = $1",
-    );
-    let holds = holds.bind(id.0).fetch_all(c.on()).await?;
-    let orders = c.sql(
-        "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, seats, \
-         coupon_id FROM orders \
-         WHERE timetable_id = $1",
-    );
-    let orders = orders.bind(id.0).fetch_all(c.on()).await?;
-    let cancels = c.sql(
-        "SELECT order_id, no, request, seats, refund, at, refunded_at FROM cancellation \
-         WHERE timetable_id = $1 ORDER BY order_id, no",
-    );
-    let cancels = cancels.bind(id.0).fetch_all(c.on()).await?;
-    let disowned = c.sql("SELECT id FROM disowned_order WHERE timetable_id = $1");
-    let disowned = disowned.bind(id.0).fetch_all(c.on()).await?;
-    let blocked = c.sql("SELECT seat FROM blocked_seat WHERE timetable_id = $1");
-    let blocked = blocked.bind(id.0).fetch_all(c.on()).await?;
-    let last = c.sql("SELECT max(event_seq) FROM outbox WHERE entity = $1 AND topic = $2");
-    let last: Option<i64> = last
-        .bind(id.0)
-        .bind(ORDERS_TOPIC)
-        .fetch_one(c.on())
-        .await?
-        .try_get(0)?;
-    let state = Stored {
-        holds: holds.iter().map(stored::hold).collect::<Result<_, _>>()?,
-        orders: orders.iter().map(stored::order).collect::<Result<_, _>>()?,
-        cancels: cancels
-            .iter()
-            .map(stored::cancel)
-            .collect::<Result<_, _>>()?,
-        refunds_due: stored::refunds_due(&cancels)?,
-        aborted: disowned
-            .iter()
-            .map(|row| Ok(OrderId(row.try_get(0)?)))
-            .collect::<Result<_, StoreError>>()?,
-        blocked: blocked
-            .iter()
-            .map(|row| seat(row, 0))
-            .collect::<Result<_, StoreError>>()?,
-    };
-    Ok(Loaded {
-        state,
-        stamp,
-        last_event_seq: last.unwrap_or(0).cast_unsigned(),
-    })
 }
 
 async fn load_accounts(

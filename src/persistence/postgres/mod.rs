@@ -40,7 +40,6 @@ mod commit;
 mod coupons;
 mod dead_letters;
 mod entities;
-mod export;
 pub mod lease;
 mod orders;
 mod outbox;

@@ -1,23 +1,19 @@
 //! Queues: their rows in a batch, and how they come back.
 
-use futures_util::TryStreamExt as _;
 use sqlx::Row;
-use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::entities::version;
 use super::statement::Statement;
 use super::{Link, PostgresStore};
 use crate::domain::ids::{PerformanceId, ShardSet, shard_of};
 use crate::domain::queue::ENDED_FOR;
-use crate::domain::queue::line::TicketNumber;
 use crate::domain::queue::restore::{PlaceRow, QueueRow, QueueState};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::batch::{PlaceChange, PlaceEnd, QueueChanges};
 use crate::persistence::store::entities::Loaded;
 use crate::persistence::store::queues::QueueFigures;
-use crate::persistence::stored::queue::{PlaceColumns, QueueTexts, StateColumns, end_name};
+use crate::persistence::stored::queue::{self as stored, QueueTexts, StateColumns, end_name};
 
 /// Rows of queues, one array a column.
 #[derive(Default)]
@@ -215,7 +211,7 @@ impl PostgresStore {
         id: PerformanceId,
         now: Timestamp,
     ) -> Result<Loaded<QueueState>, StoreError> {
-        self.load(move |c| Box::pin(load_queue(c, id, now))).await
+        self.load(move |c| Box::pin(stored::load(c, id, now))).await
     }
 
     pub(crate) async fn queue_figures(
@@ -297,78 +293,4 @@ async fn queues_with_people(
         .iter()
         .map(|row| Ok(PerformanceId(row.try_get(0)?)))
         .collect()
-}
-
-async fn load_queue(
-    c: &mut Link,
-    id: PerformanceId,
-    now: Timestamp,
-) -> Result<Loaded<QueueState>, StoreError> {
-    let stamp = version(c, id.into()).await?;
-    let row = c.sql(
-        "SELECT next_number, reserved_upto, admitted_up_to, admitted_total, paused, draining, \
-         grants, gaps, seed, drawn FROM queue WHERE id = $1",
-    );
-    let row = row.bind(id.0).fetch_optional(c.on()).await?;
-    let queue = row
-        .as_ref()
-        .map_or_else(|| Ok(QueueRow::default()), queue)?;
-    let mut places = Vec::new();
-    let rows = c.sql(
-        "SELECT ticket_id, user_id, number, entrant, joined_at, state, granted_at, pass_until, \
-         ended_at FROM queue_place WHERE queue_id = $1",
-    );
-    let mut rows = rows.bind(id.0).fetch(c.on());
-    while let Some(row) = rows.try_next().await? {
-        let place = place(&row)?;
-        if place.matters(&queue, now) {
-            places.push(place);
-        }
-    }
-    Ok(Loaded {
-        state: QueueState { queue, places },
-        stamp: stamp.unwrap_or_default(),
-        last_event_seq: 0,
-    })
-}
-
-fn queue(row: &PgRow) -> Result<QueueRow, StoreError> {
-    let mut queue = QueueRow {
-        next: number(row.try_get(0)?),
-        reserved_upto: number(row.try_get(1)?),
-        admitted_up_to: number(row.try_get(2)?),
-        admitted_total: row.try_get::<i64, _>(3)?.cast_unsigned(),
-        paused: row.try_get(4)?,
-        draining: row.try_get(5)?,
-        ..QueueRow::default()
-    };
-    let texts = QueueTexts {
-        grants: row.try_get(6)?,
-        gaps: row.try_get(7)?,
-        seed: row.try_get(8)?,
-        drawn: row.try_get(9)?,
-    };
-    texts.put_into(&mut queue)?;
-    Ok(queue)
-}
-
-fn number(number: i32) -> TicketNumber {
-    TicketNumber(number.cast_unsigned())
-}
-
-fn place(row: &PgRow) -> Result<PlaceRow, StoreError> {
-    PlaceColumns {
-        ticket: row.try_get(0)?,
-        user: row.try_get(1)?,
-        number: row.try_get::<Option<i32>, _>(2)?.map(i32::cast_unsigned),
-        entrant: row.try_get(3)?,
-        joined_at: row.try_get(4)?,
-        state: StateColumns {
-            state: row.try_get(5)?,
-            granted_at: row.try_get(6)?,
-            pass_until: row.try_get(7)?,
-            ended_at: row.try_get(8)?,
-        },
-    }
-    .read()
 }

@@ -4,7 +4,6 @@
 //! that reading a user's roles and granting a session by them can't be torn
 //! apart by a change of the roles.
 
-mod export;
 mod sessions;
 
 use serde::Serialize;
@@ -17,7 +16,9 @@ use crate::domain::roles::Roles;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::store::accounts::{NewUser, RolesSet, StoredUser};
+use crate::persistence::store::export::PersonalRows;
 use crate::persistence::stored::entities as stored;
+use crate::persistence::stored::export::personal_rows;
 
 /// How many users one statement of [`SqliteStore::insert_users`] inserts.
 const INSERT_ROWS_MAX: usize = 2_000;
@@ -54,6 +55,10 @@ impl SqliteStore {
             })
         })
         .await
+    }
+
+    pub(crate) async fn personal_rows(&self, user: UserId) -> Result<PersonalRows, StoreError> {
+        self.load(move |c| Box::pin(personal_rows(c, user))).await
     }
 
     pub(crate) async fn user(&self, id: UserId) -> Result<Option<StoredUser>, StoreError> {

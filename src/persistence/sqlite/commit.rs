@@ -25,6 +25,7 @@ use crate::persistence::batch::{
 };
 use crate::persistence::store::commit::Verdict;
 use crate::persistence::stored::entity_kind;
+use crate::persistence::stored::reader::version;
 #[cfg(feature = "sabotage")]
 use crate::sabotage::{self, Point, Switch};
 
@@ -177,13 +178,6 @@ fn collect_entities(
         into.insert(EntityId { kind, id });
     }
     Ok(())
-}
-
-async fn version(
-    connection: &mut SqliteConnection,
-    entity: EntityId,
-) -> Result<Option<Stamp>, StoreError> {
-    super::entities::version(connection, entity).await
 }
 
 async fn write_rows(

@@ -8,13 +8,11 @@ use sqlx::sqlite::SqliteConnection;
 use super::SqliteStore;
 use super::commit::{hex, json};
 use crate::domain::account::{Account, CREDITED_MAX};
-use crate::domain::ids::{EntityId, OrderId, Stamp, TimetableId, UserId};
+use crate::domain::ids::{OrderId, TimetableId, UserId};
 use crate::domain::order::CancelNo;
-use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::timetable::restore::Stored;
 use crate::persistence::StoreError;
-use crate::persistence::rows::ORDERS_TOPIC;
 use crate::persistence::store::entities::Loaded;
 use crate::persistence::stored::SETTLED_LOADED_MAX;
 use crate::persistence::stored::entities::{self as stored, Accounts};
@@ -24,12 +22,8 @@ impl SqliteStore {
         &self,
         id: TimetableId,
     ) -> Result<Loaded<Stored>, StoreError> {
-        let mut snapshot = self.readers.acquire().await?;
-        // A read transaction in a task's own future: loads are never cancelled.
-        sqlx::query("BEGIN").execute(&mut *snapshot).await?;
-        let loaded = load_timetable(&mut snapshot, id).await;
-        sqlx::query("COMMIT").execute(&mut *snapshot).await?;
-        loaded
+        self.load(move |c| Box::pin(stored::load_timetable(c, id)))
+            .await
     }
 
     pub(crate) async fn load_accounts(
@@ -37,11 +31,9 @@ impl SqliteStore {
         users: &[UserId],
         now: Timestamp,
     ) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
-        let mut snapshot = self.readers.acquire().await?;
-        sqlx::query("BEGIN").execute(&mut *snapshot).await?;
-        let loaded = load_accounts(&mut snapshot, users, now).await;
-        sqlx::query("COMMIT").execute(&mut *snapshot).await?;
-        loaded
+        let users = users.to_vec();
+        self.load(move |c| Box::pin(load_accounts(c, users, now)))
+            .await
     }
 
     pub(crate) async fn timetables_to_wake(&self) -> Result<Vec<TimetableId>, StoreError> {
@@ -154,87 +146,9 @@ impl SqliteStore {
     }
 }
 
-/// The version of an entity's rows.
-pub(super) async fn version(
-    connection: &mut SqliteConnection,
-    entity: EntityId,
-) -> Result<Option<Stamp>, StoreError> {
-    let row = sqlx::query("SELECT epoch, activation, seq FROM entity WHERE id = ?1 AND kind = ?2")
-        .bind(entity.id)
-        .bind(entity.kind.as_str())
-        .fetch_optional(connection)
-        .await?;
-    row.map(|row| stored::stamp(&row, 0)).transpose()
-}
-
-async fn load_timetable(
-    c: &mut SqliteConnection,
-    id: TimetableId,
-) -> Result<Loaded<Stored>, StoreError> {
-    let stamp = version(c, id.into()).await?.unwrap_or_default();
-    let holds = sqlx::query(
-        "SELECT id, user_id, created_at, expires_at, under_pass, seats, deadline FROM hold \
-         WHERE timetable_id = ?1",
-    )
-    .bind(id.0)
-    .fetch_all(&mut *c)
-    .await?;
-    let orders = sqlx::query(
-        "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, seats, \
-         coupon_id FROM orders \
-         WHERE timetable_id = ?1",
-    )
-    .bind(id.0)
-    .fetch_all(&mut *c)
-    .await?;
-    let cancels = sqlx::query(
-        "SELECT order_id, no, request, seats, refund, at, refunded_at FROM cancellation \
-         WHERE timetable_id = ?1 ORDER BY order_id, no",
-    )
-    .bind(id.0)
-    .fetch_all(&mut *c)
-    .await?;
-    let disowned = sqlx::query("SELECT id FROM disowned_order WHERE timetable_id = ?1")
-        .bind(id.0)
-        .fetch_all(&mut *c)
-        .await?;
-    let blocked = sqlx::query("SELECT seat FROM blocked_seat WHERE timetable_id = ?1")
-        .bind(id.0)
-        .fetch_all(&mut *c)
-        .await?;
-    let last = sqlx::query("SELECT max(event_seq) FROM outbox WHERE entity = ?1 AND topic = ?2")
-        .bind(id.0)
-        .bind(ORDERS_TOPIC)
-        .fetch_one(&mut *c)
-        .await?
-        .try_get::<Option<i64>, _>(0)?;
-    let state = Stored {
-        holds: holds.iter().map(stored::hold).collect::<Result<_, _>>()?,
-        orders: orders.iter().map(stored::order).collect::<Result<_, _>>()?,
-        cancels: cancels
-            .iter()
-            .map(stored::cancel)
-            .collect::<Result<_, _>>()?,
-        refunds_due: stored::refunds_due(&cancels)?,
-        aborted: disowned
-            .iter()
-            .map(|row| Ok(OrderId(row.try_get(0)?)))
-            .collect::<Result<_, StoreError>>()?,
-        blocked: blocked
-            .iter()
-            .map(|row| Ok(SeatIndex(row.try_get(0)?)))
-            .collect::<Result<_, StoreError>>()?,
-    };
-    Ok(Loaded {
-        state,
-        stamp,
-        last_event_seq: last.unwrap_or(0).cast_unsigned(),
-    })
-}
-
 async fn load_accounts(
     c: &mut SqliteConnection,
-    users: &[UserId],
+    users: Vec<UserId>,
     now: Timestamp,
 ) -> Result<HashMap<UserId, Loaded<Account>>, StoreError> {
     let ids: Vec<String> = users.iter().map(|user| hex(user.0)).collect();

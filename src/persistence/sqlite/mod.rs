@@ -123,6 +123,27 @@ impl SqliteStore {
             .unwrap_or_else(|_| Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
     }
 
+    /// Runs `work`, which reads: all in one snapshot, in a task of its own, so
+    /// that the snapshot ends even if the caller goes away.
+    pub(crate) async fn load<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, StoreError>>
+            + Send
+            + 'static,
+    {
+        let readers = self.readers.clone();
+        let task = tokio::spawn(async move {
+            let mut snapshot = readers.acquire().await?;
+            sqlx::query("BEGIN").execute(&mut *snapshot).await?;
+            let loaded = work(&mut snapshot).await;
+            sqlx::query("COMMIT").execute(&mut *snapshot).await?;
+            loaded
+        });
+        task.await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable(sqlx::Error::WorkerCrashed)))
+    }
+
     /// Closes the connections; the last one checkpoints the WAL.
     pub async fn close(&self) {
         self.readers.close().await;

@@ -1,8 +1,7 @@
 //! Queues: their rows in a batch, and how they come back.
 
-use futures_util::TryStreamExt as _;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
@@ -10,14 +9,13 @@ use super::commit::{Lines, hex, json};
 use crate::domain::ids::{PerformanceId, ShardSet, shard_of};
 use crate::domain::queue::ENDED_FOR;
 use crate::domain::queue::draw::Digest;
-use crate::domain::queue::line::TicketNumber;
-use crate::domain::queue::restore::{PlaceRow, PlaceState, QueueRow, QueueState};
+use crate::domain::queue::restore::{PlaceRow, PlaceState, QueueState};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::batch::{PlaceChange, PlaceEnd, QueueChanges};
 use crate::persistence::store::entities::Loaded;
 use crate::persistence::store::queues::QueueFigures;
-use crate::persistence::stored::queue::{PlaceColumns, QueueTexts, StateColumns, end_name};
+use crate::persistence::stored::queue::{self as stored, QueueTexts, StateColumns, end_name};
 
 /// The rows of queues in a batch, by statement.
 #[derive(Default)]
@@ -122,12 +120,7 @@ impl SqliteStore {
         id: PerformanceId,
         now: Timestamp,
     ) -> Result<Loaded<QueueState>, StoreError> {
-        let mut snapshot = self.readers.acquire().await?;
-        // A read transaction in a task's own future: loads are never cancelled.
-        sqlx::query("BEGIN").execute(&mut *snapshot).await?;
-        let loaded = load_queue(&mut snapshot, id, now).await;
-        sqlx::query("COMMIT").execute(&mut *snapshot).await?;
-        loaded
+        self.load(move |c| Box::pin(stored::load(c, id, now))).await
     }
 
     pub(crate) async fn queue_figures(
@@ -207,74 +200,4 @@ impl SqliteStore {
         })
         .await
     }
-}
-
-async fn load_queue(
-    c: &mut SqliteConnection,
-    id: PerformanceId,
-    now: Timestamp,
-) -> Result<Loaded<QueueState>, StoreError> {
-    let stamp = super::entities::version(c, id.into()).await?;
-    let row = sqlx::query(
-        "SELECT next_number, reserved_upto, admitted_up_to, admitted_total, paused, draining, \
-         grants, gaps, seed, drawn FROM queue WHERE id = ?1",
-    );
-    let row = row.bind(id.0).fetch_optional(&mut *c).await?;
-    let queue = row
-        .as_ref()
-        .map_or_else(|| Ok(QueueRow::default()), queue)?;
-    let mut places = Vec::new();
-    let rows = sqlx::query(
-        "SELECT ticket_id, user_id, number, entrant, joined_at, state, granted_at, pass_until, \
-         ended_at FROM queue_place WHERE queue_id = ?1",
-    );
-    let mut rows = rows.bind(id.0).fetch(&mut *c);
-    while let Some(row) = rows.try_next().await? {
-        let place = place(&row)?;
-        if place.matters(&queue, now) {
-            places.push(place);
-        }
-    }
-    Ok(Loaded {
-        state: QueueState { queue, places },
-        stamp: stamp.unwrap_or_default(),
-        last_event_seq: 0,
-    })
-}
-
-fn queue(row: &SqliteRow) -> Result<QueueRow, StoreError> {
-    let mut queue = QueueRow {
-        next: TicketNumber(row.try_get(0)?),
-        reserved_upto: TicketNumber(row.try_get(1)?),
-        admitted_up_to: TicketNumber(row.try_get(2)?),
-        admitted_total: row.try_get::<i64, _>(3)?.cast_unsigned(),
-        paused: row.try_get(4)?,
-        draining: row.try_get(5)?,
-        ..QueueRow::default()
-    };
-    let texts = QueueTexts {
-        grants: row.try_get(6)?,
-        gaps: row.try_get(7)?,
-        seed: row.try_get(8)?,
-        drawn: row.try_get(9)?,
-    };
-    texts.put_into(&mut queue)?;
-    Ok(queue)
-}
-
-fn place(row: &SqliteRow) -> Result<PlaceRow, StoreError> {
-    PlaceColumns {
-        ticket: row.try_get(0)?,
-        user: row.try_get(1)?,
-        number: row.try_get(2)?,
-        entrant: row.try_get(3)?,
-        joined_at: row.try_get(4)?,
-        state: StateColumns {
-            state: row.try_get(5)?,
-            granted_at: row.try_get(6)?,
-            pass_until: row.try_get(7)?,
-            ended_at: row.try_get(8)?,
-        },
-    }
-    .read()
 }

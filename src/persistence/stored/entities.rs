@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::reader::{Reader, last_event_seq, version};
 use super::row::StoredRow;
 use super::{AccountRows, StoredKey, method, plain_seats, seats};
 use crate::domain::account::{Prepare, PrepareState};
@@ -12,9 +13,13 @@ use crate::domain::ids::{
 };
 use crate::domain::money::Money;
 use crate::domain::order::{Cancel, CancelNo, CancelRequest, Order, OrderStatus};
+use crate::domain::seat::SeatIndex;
 use crate::domain::timetable::Hold;
+use crate::domain::timetable::restore::Stored;
 use crate::persistence::StoreError;
+use crate::persistence::rows::ORDERS_TOPIC;
 use crate::persistence::store::accounts::StoredUser;
+use crate::persistence::store::entities::Loaded;
 
 /// A version, in three columns from `at` on.
 pub(in crate::persistence) fn stamp(row: &impl StoredRow, at: usize) -> Result<Stamp, StoreError> {
@@ -25,7 +30,44 @@ pub(in crate::persistence) fn stamp(row: &impl StoredRow, at: usize) -> Result<S
     })
 }
 
-pub(in crate::persistence) fn hold(row: &impl StoredRow) -> Result<Hold, StoreError> {
+/// Reads a timetable. It takes one snapshot to do that.
+pub(in crate::persistence) async fn load_timetable(
+    c: &mut impl Reader,
+    id: TimetableId,
+) -> Result<Loaded<Stored>, StoreError> {
+    let stamp = version(c, id.into()).await?.unwrap_or_default();
+    let of = [id.0.into()];
+    let holds = c.all(HOLDS, &of).await?;
+    let orders = c.all(ORDERS, &of).await?;
+    let cancels = c.all(CANCELS, &of).await?;
+    let disowned = c.all(DISOWNED, &of).await?;
+    let blocked = c.all(BLOCKED, &of).await?;
+    let last_event_seq = last_event_seq(c, id.0, ORDERS_TOPIC).await?;
+    let state = Stored {
+        holds: holds.iter().map(hold).collect::<Result<_, _>>()?,
+        orders: orders.iter().map(order).collect::<Result<_, _>>()?,
+        cancels: cancels.iter().map(cancel).collect::<Result<_, _>>()?,
+        refunds_due: refunds_due(&cancels)?,
+        aborted: disowned
+            .iter()
+            .map(|row| row.cell(0).map(OrderId))
+            .collect::<Result<_, _>>()?,
+        blocked: blocked
+            .iter()
+            .map(|row| row.unsigned(0).map(SeatIndex))
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(Loaded {
+        state,
+        stamp,
+        last_event_seq,
+    })
+}
+
+const HOLDS: &str = "SELECT id, user_id, created_at, expires_at, under_pass, seats, deadline \
+     FROM hold WHERE timetable_id = $1";
+
+fn hold(row: &impl StoredRow) -> Result<Hold, StoreError> {
     Ok(Hold {
         id: HoldId(row.cell(0)?),
         user: UserId(row.cell(1)?),
@@ -39,7 +81,10 @@ pub(in crate::persistence) fn hold(row: &impl StoredRow) -> Result<Hold, StoreEr
     })
 }
 
-pub(in crate::persistence) fn order(row: &impl StoredRow) -> Result<Order, StoreError> {
+const ORDERS: &str = "SELECT id, user_id, hold_id, payment_id, method, discount, created_at, \
+     seats, coupon_id FROM orders WHERE timetable_id = $1";
+
+fn order(row: &impl StoredRow) -> Result<Order, StoreError> {
     Ok(Order {
         id: OrderId(row.cell(0)?),
         user: UserId(row.cell(1)?),
@@ -55,10 +100,10 @@ pub(in crate::persistence) fn order(row: &impl StoredRow) -> Result<Order, Store
     })
 }
 
-/// order, number, request, seats, refund, time, when it was refunded
-pub(in crate::persistence) fn cancel(
-    row: &impl StoredRow,
-) -> Result<(OrderId, Cancel), StoreError> {
+const CANCELS: &str = "SELECT order_id, no, request, seats, refund, at, refunded_at \
+     FROM cancellation WHERE timetable_id = $1 ORDER BY order_id, no";
+
+fn cancel(row: &impl StoredRow) -> Result<(OrderId, Cancel), StoreError> {
     let cancel = Cancel {
         no: CancelNo(row.unsigned(1)?),
         request: CancelRequest(row.cell::<i64>(2)?.cast_unsigned()),
@@ -70,9 +115,7 @@ pub(in crate::persistence) fn cancel(
 }
 
 /// Of the same rows, those that were not refunded yet.
-pub(in crate::persistence) fn refunds_due(
-    rows: &[impl StoredRow],
-) -> Result<Vec<(OrderId, CancelNo)>, StoreError> {
+fn refunds_due(rows: &[impl StoredRow]) -> Result<Vec<(OrderId, CancelNo)>, StoreError> {
     let mut due = Vec::new();
     for row in rows {
         if row.time_if_any(6)?.is_none() {
@@ -81,6 +124,10 @@ pub(in crate::persistence) fn refunds_due(
     }
     Ok(due)
 }
+
+const DISOWNED: &str = "SELECT id FROM disowned_order WHERE timetable_id = $1";
+
+const BLOCKED: &str = "SELECT seat FROM blocked_seat WHERE timetable_id = $1";
 
 /// The accounts that are being read, by their users. The first column of each row
 /// that is given to them names the user.

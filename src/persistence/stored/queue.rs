@@ -1,16 +1,19 @@
 //! Rows of queues, in columns.
 
-use uuid::Uuid;
+use futures_util::TryStreamExt as _;
 
-use crate::domain::ids::{QueueTicketId, UserId};
+use super::reader::{Reader, version};
+use super::row::StoredRow;
+use crate::domain::ids::{PerformanceId, QueueTicketId, UserId};
 use crate::domain::queue::draw::Seed;
 use crate::domain::queue::line::TicketNumber;
-use crate::domain::queue::restore::{Gap, Grant, PlaceRow, PlaceState, QueueRow};
+use crate::domain::queue::restore::{Gap, Grant, PlaceRow, PlaceState, QueueRow, QueueState};
 use crate::domain::queue::{Drawn, End};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
+use crate::persistence::store::entities::Loaded;
 
-/// What of a queue's row is kept as text or bytes.
+/// What of a queue's row is kept as text or bytes, to be written.
 pub(in crate::persistence) struct QueueTexts {
     /// `[[at, count], …]`
     pub grants: String,
@@ -35,27 +38,67 @@ impl QueueTexts {
                 .map(|drawn| serde_json::to_string(&drawn).unwrap_or_default()),
         }
     }
+}
 
-    /// Puts what they say into a row.
-    pub(in crate::persistence) fn put_into(self, row: &mut QueueRow) -> Result<(), StoreError> {
-        let unreadable = |e: serde_json::Error| StoreError::Unreadable(e.to_string());
-        let grants: Vec<(i64, u32)> = serde_json::from_str(&self.grants).map_err(unreadable)?;
-        let gaps: Vec<(u32, u32)> = serde_json::from_str(&self.gaps).map_err(unreadable)?;
-        let grant = |(at, count)| Grant {
-            at: Timestamp(at),
-            count,
-        };
-        let gap = |(from, upto)| Gap {
-            from: TicketNumber(from),
-            upto: TicketNumber(upto),
-        };
-        row.grants = grants.into_iter().map(grant).collect();
-        row.gaps = gaps.into_iter().map(gap).collect();
-        row.seed = self.seed.map(seed).transpose()?;
-        let drawn = self.drawn.as_deref().map(serde_json::from_str::<Drawn>);
-        row.drawn = drawn.transpose().map_err(unreadable)?;
-        Ok(())
+/// Reads a queue, without the places that don't matter at `now`. It takes one
+/// snapshot to do that.
+pub(in crate::persistence) async fn load(
+    c: &mut impl Reader,
+    id: PerformanceId,
+    now: Timestamp,
+) -> Result<Loaded<QueueState>, StoreError> {
+    let stamp = version(c, id.into()).await?.unwrap_or_default();
+    let queue = c.one(QUEUE, &[id.0.into()]).await?;
+    let queue = queue
+        .as_ref()
+        .map(queue_row)
+        .transpose()?
+        .unwrap_or_default();
+    let mut places = Vec::new();
+    let mut rows = c.rows(PLACES, &[id.0.into()]);
+    while let Some(row) = rows.try_next().await? {
+        let place = place(&row)?;
+        if place.matters(&queue, now) {
+            places.push(place);
+        }
     }
+    Ok(Loaded {
+        state: QueueState { queue, places },
+        stamp,
+        last_event_seq: 0,
+    })
+}
+
+/// One queue: its [`queue_row`].
+pub(in crate::persistence) const QUEUE: &str = "SELECT next_number, reserved_upto, \
+     admitted_up_to, admitted_total, paused, draining, grants, gaps, seed, drawn FROM queue \
+     WHERE id = $1";
+
+pub(in crate::persistence) fn queue_row(row: &impl StoredRow) -> Result<QueueRow, StoreError> {
+    let grant = |(at, count)| Grant {
+        at: Timestamp(at),
+        count,
+    };
+    let gap = |(from, upto)| Gap {
+        from: TicketNumber(from),
+        upto: TicketNumber(upto),
+    };
+    let drawn: Option<String> = row.cell(9)?;
+    let drawn = drawn.as_deref().map(serde_json::from_str::<Drawn>);
+    Ok(QueueRow {
+        next: row.unsigned(0).map(TicketNumber)?,
+        reserved_upto: row.unsigned(1).map(TicketNumber)?,
+        admitted_up_to: row.unsigned(2).map(TicketNumber)?,
+        admitted_total: row.unsigned_long(3)?,
+        paused: row.cell(4)?,
+        draining: row.cell(5)?,
+        grants: row.json::<Vec<_>>(6)?.into_iter().map(grant).collect(),
+        gaps: row.json::<Vec<_>>(7)?.into_iter().map(gap).collect(),
+        seed: row.cell::<Option<Vec<u8>>>(8)?.map(seed).transpose()?,
+        drawn: drawn
+            .transpose()
+            .map_err(|error| StoreError::Unreadable(error.to_string()))?,
+    })
 }
 
 fn seed(bytes: Vec<u8>) -> Result<Seed, StoreError> {
@@ -138,25 +181,24 @@ impl StateColumns<'_> {
     }
 }
 
-/// A place as its columns are read.
-pub(in crate::persistence) struct PlaceColumns<'a> {
-    pub ticket: Uuid,
-    pub user: Uuid,
-    pub number: Option<u32>,
-    pub entrant: bool,
-    pub joined_at: i64,
-    pub state: StateColumns<'a>,
-}
+/// The places of a queue, each a [`place`].
+pub(in crate::persistence) const PLACES: &str = "SELECT ticket_id, user_id, number, entrant, \
+     joined_at, state, granted_at, pass_until, ended_at FROM queue_place WHERE queue_id = $1";
 
-impl PlaceColumns<'_> {
-    pub(in crate::persistence) fn read(self) -> Result<PlaceRow, StoreError> {
-        Ok(PlaceRow {
-            ticket: QueueTicketId(self.ticket),
-            user: UserId(self.user),
-            number: self.number.map(TicketNumber),
-            entrant: self.entrant,
-            joined_at: Timestamp(self.joined_at),
-            state: self.state.read()?,
-        })
-    }
+pub(in crate::persistence) fn place(row: &impl StoredRow) -> Result<PlaceRow, StoreError> {
+    let number = row.cell::<Option<i32>>(2)?;
+    let state = StateColumns {
+        state: row.text(5)?,
+        granted_at: row.cell(6)?,
+        pass_until: row.cell(7)?,
+        ended_at: row.cell(8)?,
+    };
+    Ok(PlaceRow {
+        ticket: QueueTicketId(row.cell(0)?),
+        user: UserId(row.cell(1)?),
+        number: number.map(|number| TicketNumber(number.cast_unsigned())),
+        entrant: row.cell(3)?,
+        joined_at: row.time(4)?,
+        state: state.read()?,
+    })
 }

@@ -31,6 +31,9 @@ pub(in crate::persistence) trait StoredRow {
     /// What a column says.
     fn cell<T: Cell>(&self, at: impl Column) -> Result<T, StoreError>;
 
+    /// What a column of text says.
+    fn text(&self, at: impl Column) -> Result<&str, StoreError>;
+
     /// An unsigned number in a column of 32 bits, whose sign Postgres has and we
     /// don't use.
     fn unsigned(&self, at: impl Column) -> Result<u32, StoreError> {
@@ -63,10 +66,18 @@ impl StoredRow for SqliteRow {
     fn cell<T: Cell>(&self, at: impl Column) -> Result<T, StoreError> {
         Ok(self.try_get(at)?)
     }
+
+    fn text(&self, at: impl Column) -> Result<&str, StoreError> {
+        Ok(self.try_get(at)?)
+    }
 }
 
 impl StoredRow for PgRow {
     fn cell<T: Cell>(&self, at: impl Column) -> Result<T, StoreError> {
+        Ok(self.try_get(at)?)
+    }
+
+    fn text(&self, at: impl Column) -> Result<&str, StoreError> {
         Ok(self.try_get(at)?)
     }
 }

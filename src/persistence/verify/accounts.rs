@@ -2,6 +2,7 @@
 //! them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::{Debug, Display};
 
 use futures_util::TryStreamExt as _;
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use crate::domain::account::{Event, PrepareState, stable_hash};
 use crate::domain::ids::{OrderId, UserId};
 use crate::domain::order::CancelNo;
 use crate::persistence::StoreError;
+use crate::persistence::stored::reader::{Reader as _, Value};
 
 /// How many accounts are compared with their rows in one go.
 const CHUNK_ACCOUNTS: usize = 512;
@@ -22,8 +24,9 @@ const CHUNK_ACCOUNTS: usize = 512;
 /// With so many bytes of events in hand, fewer.
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// The primary keys of the rows of one chunk: from the first to the second.
-type Range = (Uuid, Uuid);
+/// The users of one chunk: from the first to the second, as the parameters of its
+/// statements.
+type Range = [Value; 2];
 
 /// Audits all accounts. In memory is one chunk of them at a time.
 pub(super) async fn audit(
@@ -41,7 +44,7 @@ pub(super) async fn audit(
             && let Some(last) = chunk.accounts.keys().next_back().copied()
             && last != row.entity
         {
-            chunk.compare(c, (from, last), book).await?;
+            chunk.compare(c, [from.into(), last.into()], book).await?;
             let next = Uuid::from_u128(last.as_u128().saturating_add(1));
             (chunk, bytes, from) = (Chunk::default(), 0, next);
         }
@@ -52,7 +55,9 @@ pub(super) async fn audit(
         }
         progress.tick(1);
     }
-    chunk.compare(c, (from, Uuid::max()), book).await
+    chunk
+        .compare(c, [from.into(), Uuid::max().into()], book)
+        .await
 }
 
 /// One account while it is audited.
@@ -86,6 +91,21 @@ impl Facts {
         if self.chain.is_whole() {
             book.expect(rule, holds, finding);
         }
+    }
+
+    /// Compares a row of the ledger with what the journal tells of it, if that
+    /// could be read.
+    fn expect_told<T: PartialEq + Debug>(
+        &self,
+        book: &mut Book,
+        of: impl Display,
+        stored: &T,
+        told: Option<&T>,
+    ) {
+        let is_told = told == Some(stored);
+        self.expect(book, Rule::LedgerMatchesJournal, is_told, || {
+            format!("{of} has {stored:?}, in the journal {told:?}")
+        });
     }
 }
 
@@ -122,15 +142,11 @@ impl Chunk {
         Ok(())
     }
 
-    async fn versions(
-        &mut self,
-        c: &mut Snapshot,
-        &(from, upto): &Range,
-    ) -> Result<(), StoreError> {
+    async fn versions(&mut self, c: &mut Snapshot, range: &Range) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT id, epoch, activation, seq, shard FROM entity \
              WHERE kind = 'account' AND id >= $1 AND id <= $2",
-            &[from.into(), upto.into()],
+            range,
         );
         while let Some(row) = rows.try_next().await? {
             self.account(row.get(0)?).version =
@@ -139,10 +155,10 @@ impl Chunk {
         Ok(())
     }
 
-    async fn wallets(&mut self, c: &mut Snapshot, &(from, upto): &Range) -> Result<(), StoreError> {
+    async fn wallets(&mut self, c: &mut Snapshot, range: &Range) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT user_id, balance FROM wallet WHERE user_id >= $1 AND user_id <= $2",
-            &[from.into(), upto.into()],
+            range,
         );
         while let Some(row) = rows.try_next().await? {
             self.account(row.get(0)?).balance = Some(row.int(1)?);
@@ -153,13 +169,13 @@ impl Chunk {
     async fn transfers(
         &mut self,
         c: &mut Snapshot,
-        &(from, upto): &Range,
+        range: &Range,
         book: &mut Book,
     ) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT user_id, seq, at, debit, credit, amount, cause, cause_id FROM transfer \
              WHERE user_id >= $1 AND user_id <= $2 ORDER BY user_id, seq",
-            &[from.into(), upto.into()],
+            range,
         );
         while let Some(row) = rows.try_next().await? {
             let user: Uuid = row.get(0)?;
@@ -187,12 +203,8 @@ impl Chunk {
             }
             let expected = facts.replay.transfers.remove(&transfer.seq);
             facts.transfers += 1;
-            facts.expect(
-                book,
-                Rule::LedgerMatchesJournal,
-                expected.as_ref() == Some(&transfer),
-                || format!("user {user} has {transfer:?}, in the journal {expected:?}"),
-            );
+            let of = format_args!("user {user}");
+            facts.expect_told(book, of, &transfer, expected.as_ref());
         }
         Ok(())
     }
@@ -200,13 +212,13 @@ impl Chunk {
     async fn prepares(
         &mut self,
         c: &mut Snapshot,
-        &(from, upto): &Range,
+        range: &Range,
         book: &mut Book,
     ) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT user_id, order_id, timetable_id, amount, state, at FROM prepare \
              WHERE user_id >= $1 AND user_id <= $2",
-            &[from.into(), upto.into()],
+            range,
         );
         while let Some(row) = rows.try_next().await? {
             let order = OrderId(row.get(1)?);
@@ -226,12 +238,8 @@ impl Chunk {
             }
             facts.prepares += 1;
             let expected = facts.replay.prepares.remove(&order);
-            facts.expect(
-                book,
-                Rule::LedgerMatchesJournal,
-                expected.as_ref() == Some(&prepare),
-                || format!("order {order} has {prepare:?}, in the journal {expected:?}"),
-            );
+            let of = format_args!("order {order}");
+            facts.expect_told(book, of, &prepare, expected.as_ref());
         }
         Ok(())
     }
@@ -239,25 +247,21 @@ impl Chunk {
     async fn credits(
         &mut self,
         c: &mut Snapshot,
-        &(from, upto): &Range,
+        range: &Range,
         book: &mut Book,
     ) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT user_id, order_id, no, seq, amount, at FROM credit \
              WHERE user_id >= $1 AND user_id <= $2",
-            &[from.into(), upto.into()],
+            range,
         );
         while let Some(row) = rows.try_next().await? {
             let of = (OrderId(row.get(1)?), CancelNo(row.seats(2)?));
             let fact = (row.int(3)?, row.int(4)?, row.int(5)?);
             let facts = self.account(row.get(0)?);
             let expected = facts.replay.credits.remove(&of);
-            facts.expect(
-                book,
-                Rule::LedgerMatchesJournal,
-                expected == Some(fact),
-                || format!("refund {of:?} is {fact:?}, in the journal {expected:?}"),
-            );
+            let of = format_args!("refund {of:?}");
+            facts.expect_told(book, of, &fact, expected.as_ref());
         }
         Ok(())
     }
@@ -267,13 +271,13 @@ impl Chunk {
     async fn keys(
         &mut self,
         c: &mut Snapshot,
-        &(from, upto): &Range,
+        range: &Range,
         book: &mut Book,
     ) -> Result<(), StoreError> {
         let mut rows = c.rows(
             "SELECT user_id, key, fingerprint, at, order_id, timetable_id, status, body \
              FROM idempotency WHERE user_id >= $1 AND user_id <= $2",
-            &[from.into(), upto.into()],
+            range,
         );
         while let Some(row) = rows.try_next().await? {
             let user: Uuid = row.get(0)?;

@@ -9,6 +9,7 @@ use super::snapshot::Snapshot;
 use crate::domain::ids::TimetableId;
 use crate::domain::layout::{Layout, SectionSpec};
 use crate::persistence::StoreError;
+use crate::persistence::stored::reader::Reader as _;
 
 /// How many seats each venue has, by its layout.
 #[derive(Default)]

@@ -4,18 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use uuid::Uuid;
 
-use super::journal::{self, Chain};
+use super::journal;
 use super::progress::Progress;
 use super::report::{Book, Rule};
 use super::snapshot::Snapshot;
 use crate::domain::coupon::{Claim, Event, Prepare, Terms};
-use crate::domain::ids::{CouponId, EntityId, OrderId, UserId};
+use crate::domain::ids::{CouponId, OrderId, UserId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::batch::{UseRow, UseState};
 use crate::persistence::stored::coupon as stored;
+use crate::persistence::stored::reader::Reader as _;
 
 /// Every coupon that something is stored of.
 const ALL: &str = "SELECT id FROM coupon UNION SELECT coupon_id FROM coupon_claim \
@@ -29,11 +29,10 @@ pub(super) async fn audit(
     book: &mut Book,
     progress: &mut Progress,
 ) -> Result<(), StoreError> {
-    let ids = c.all(ALL, &[]).await?;
-    let ids: Vec<Uuid> = ids.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
-    for id in ids.into_iter().map(CouponId) {
+    for id in c.ids(ALL).await?.into_iter().map(CouponId) {
         let mut replay = Replay::new(id);
-        let is_whole = replay.read(c, book, progress).await?;
+        let tell = |_, _, event, book: &mut Book| replay.apply(event, book);
+        let is_whole = journal::read(c, id.into(), book, progress, tell).await?;
         let told = is_whole.then_some(&replay);
         let rows = Rows { id, told };
         rows.check(c, book).await?;
@@ -65,28 +64,6 @@ impl Replay {
             uses: HashMap::new(),
             held: HashMap::new(),
         }
-    }
-
-    /// Whether the journal is whole.
-    async fn read(
-        &mut self,
-        c: &mut Snapshot,
-        book: &mut Book,
-        progress: &mut Progress,
-    ) -> Result<bool, StoreError> {
-        let mut chain = Chain::new(EntityId::from(self.id));
-        {
-            let mut rows = c.rows(journal::OF_COUPON, &[self.id.0.into()]);
-            while let Some(row) = rows.try_next().await? {
-                let row = journal::Row::read(&row)?;
-                for (_, _, event) in chain.link::<Event>(&row, book) {
-                    self.apply(event, book);
-                }
-                progress.tick(1);
-            }
-        }
-        chain.end_at_row(c, book).await?;
-        Ok(chain.is_whole())
     }
 
     fn apply(&mut self, event: Event, book: &mut Book) {
@@ -179,14 +156,8 @@ impl Rows<'_> {
         claims: usize,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let row = c
-            .one(
-                "SELECT name, discount_kind, discount_value, stock, starts_at, ends_at, \
-                        performance_id, owner, created_at, claimed FROM coupon WHERE id = $1",
-                &[self.id.0.into()],
-            )
-            .await?;
-        let terms = row.as_ref().map(|row| row.coupon_terms()).transpose()?;
+        let row = c.one(stored::COUPON, &[self.id.0.into()]).await?;
+        let terms = row.as_ref().map(|row| stored::terms(row, 0)).transpose()?;
         let claimed = row.as_ref().map_or(Ok(0), |row| row.int(9))?;
         let stock = terms.as_ref().map_or(0, |terms| terms.stock);
         let is_within = i64::try_from(claims) == Ok(claimed) && claimed <= stock.into();
@@ -209,7 +180,7 @@ impl Rows<'_> {
         );
         let mut count = 0;
         while let Some(row) = rows.try_next().await? {
-            let claim = row.coupon_claim()?;
+            let claim = stored::claim(&row)?;
             count += 1;
             let told = self.told.map(|told| told.claims.get(&claim.user));
             self.matches(book, told.is_none_or(|told| told == Some(&claim)), || {
@@ -231,7 +202,7 @@ impl Rows<'_> {
         );
         let mut count = 0;
         while let Some(row) = rows.try_next().await? {
-            let prepare = row.coupon_prepare()?;
+            let prepare = stored::prepare(&row)?;
             let state: String = row.get(4)?;
             count += 1;
             let told = self.told.map(|told| told.uses.get(&prepare.order));
@@ -251,28 +222,5 @@ impl Rows<'_> {
             format!("{count} orders have met it, by the journal {told}")
         });
         Ok(())
-    }
-}
-
-impl super::snapshot::Row {
-    fn coupon_terms(&self) -> Result<Terms, StoreError> {
-        match self {
-            Self::Sqlite(row) => stored::terms(row, 0),
-            Self::Postgres(row) => stored::terms(row, 0),
-        }
-    }
-
-    fn coupon_claim(&self) -> Result<Claim, StoreError> {
-        match self {
-            Self::Sqlite(row) => stored::claim(row),
-            Self::Postgres(row) => stored::claim(row),
-        }
-    }
-
-    fn coupon_prepare(&self) -> Result<Prepare, StoreError> {
-        match self {
-            Self::Sqlite(row) => stored::prepare(row),
-            Self::Postgres(row) => stored::prepare(row),
-        }
     }
 }

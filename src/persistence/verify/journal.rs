@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 
+use futures_util::TryStreamExt as _;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::progress::Progress;
 use super::report::{Book, Rule};
-use super::snapshot::{self, Snapshot, Value};
+use super::snapshot::{self, Snapshot};
 use crate::domain::ids::{EntityId, Seq};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
+use crate::persistence::stored::reader::{Reader as _, Value};
 
 /// How many rows of the journal are read in one go.
 const PAGE_ROWS: usize = 512;
@@ -34,25 +37,11 @@ macro_rules! columns {
     };
 }
 
-/// The journal of one timetable.
-pub(super) const OF_TIMETABLE: &str = concat!(
+/// The journal of one entity.
+const OF_ENTITY: &str = concat!(
     "SELECT ",
     columns!(),
-    " FROM journal WHERE entity = $1 AND kind = 'timetable' ORDER BY first_seq"
-);
-
-/// That of one queue.
-pub(super) const OF_QUEUE: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM journal WHERE entity = $1 AND kind = 'queue' ORDER BY first_seq"
-);
-
-/// That of one coupon.
-pub(super) const OF_COUPON: &str = concat!(
-    "SELECT ",
-    columns!(),
-    " FROM journal WHERE entity = $1 AND kind = 'coupon' ORDER BY first_seq"
+    " FROM journal WHERE entity = $1 AND kind = $2 ORDER BY first_seq"
 );
 
 /// Not `kind = 'account'`: as a constant, it would keep SQLite from seeing that
@@ -66,8 +55,34 @@ const OF_ACCOUNTS: &str = concat!(
      ORDER BY entity, kind, first_seq LIMIT $3"
 );
 
+/// Reads the journal of `entity` and has each of its events told, by which life
+/// of the entity and when. Whether it is whole: what was told is worth comparing
+/// only then.
+pub(super) async fn read<E: DeserializeOwned>(
+    c: &mut Snapshot,
+    entity: EntityId,
+    book: &mut Book,
+    progress: &mut Progress,
+    mut tell: impl FnMut(Version, Timestamp, E, &mut Book),
+) -> Result<bool, StoreError> {
+    let mut chain = Chain::new(entity);
+    {
+        let kind = Value::Text(entity.kind.as_str());
+        let mut rows = c.rows(OF_ENTITY, &[entity.id.into(), kind]);
+        while let Some(row) = rows.try_next().await? {
+            let row = Row::read(&row)?;
+            for (_, at, event) in chain.link(&row, book) {
+                tell(row.version, at, event, book);
+            }
+            progress.tick(1);
+        }
+    }
+    chain.end_at_row(c, book).await?;
+    Ok(chain.is_whole())
+}
+
 impl Row {
-    pub(super) fn read(row: &snapshot::Row) -> Result<Self, StoreError> {
+    fn read(row: &snapshot::Row) -> Result<Self, StoreError> {
         Ok(Self {
             entity: row.get(0)?,
             first_seq: row.int(1)?,
@@ -75,11 +90,6 @@ impl Row {
             version: (row.int(3)?, row.int(4)?),
             events: row.get(5)?,
         })
-    }
-
-    /// Which life of the entity wrote it.
-    pub(super) fn version(&self) -> Version {
-        self.version
     }
 
     /// How many bytes of events it has.
@@ -197,11 +207,7 @@ impl Chain {
     }
 
     /// [`Chain::end`] at what the entity's row says.
-    pub(super) async fn end_at_row(
-        &mut self,
-        c: &mut Snapshot,
-        book: &mut Book,
-    ) -> Result<(), StoreError> {
+    async fn end_at_row(&mut self, c: &mut Snapshot, book: &mut Book) -> Result<(), StoreError> {
         let row = c
             .one(
                 "SELECT epoch, activation, seq, shard FROM entity WHERE id = $1 AND kind = $2",

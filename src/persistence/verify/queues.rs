@@ -3,20 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use futures_util::TryStreamExt as _;
-use uuid::Uuid;
 
-use super::journal::{self, Chain};
+use super::journal;
 use super::progress::Progress;
 use super::queue_replay::QueueReplay;
 use super::report::{Book, Rule};
-use super::snapshot::{Row, Snapshot};
-use crate::domain::ids::{EntityId, PerformanceId, QueueTicketId, UserId};
-use crate::domain::queue::Event;
+use super::snapshot::Snapshot;
+use crate::domain::ids::{PerformanceId, QueueTicketId, UserId};
 use crate::domain::queue::line::TicketNumber;
 use crate::domain::queue::restore::{PlaceRow, PlaceState, QueueRow};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
-use crate::persistence::stored::queue::{PlaceColumns, QueueTexts, StateColumns};
+use crate::persistence::stored::queue as stored;
+use crate::persistence::stored::reader::Reader as _;
 
 /// Every queue that something is stored of.
 const ALL: &str = "SELECT id FROM queue UNION SELECT queue_id FROM queue_place \
@@ -33,13 +32,19 @@ pub(super) async fn audit(
     book: &mut Book,
     progress: &mut Progress,
 ) -> Result<(), StoreError> {
-    let ids = c.all(ALL, &[]).await?;
-    let ids: Vec<Uuid> = ids.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
-    for id in ids.into_iter().map(PerformanceId) {
-        let replay = replay(c, id, book, progress).await?;
+    for id in c.ids(ALL).await?.into_iter().map(PerformanceId) {
+        let mut replay = QueueReplay::new(id);
+        let tell = |life, _, event, book: &mut Book| {
+            replay.lived_by(life);
+            replay.apply(&event, book);
+        };
+        let is_whole = journal::read(c, id.into(), book, progress, tell).await?;
+        let replay = is_whole.then_some(replay);
+        let row = c.one(stored::QUEUE, &[id.0.into()]).await?;
+        let row = row.as_ref().map(stored::queue_row).transpose()?;
         let mut rows = Rows {
             id,
-            queue: queue_row(c, id).await?,
+            queue: row.unwrap_or_default(),
             seen: HashSet::new(),
             numbers: HashMap::new(),
             live: HashMap::new(),
@@ -51,79 +56,6 @@ pub(super) async fn audit(
         progress.tick(0);
     }
     Ok(())
-}
-
-/// Reads the journal of a queue; `None` if it is broken.
-async fn replay(
-    c: &mut Snapshot,
-    id: PerformanceId,
-    book: &mut Book,
-    progress: &mut Progress,
-) -> Result<Option<QueueReplay>, StoreError> {
-    let mut chain = Chain::new(EntityId::from(id));
-    let mut replay = QueueReplay::new(id);
-    {
-        let mut rows = c.rows(journal::OF_QUEUE, &[id.0.into()]);
-        while let Some(row) = rows.try_next().await? {
-            let row = journal::Row::read(&row)?;
-            replay.lived_by(row.version());
-            for (_, _, event) in chain.link::<Event>(&row, book) {
-                replay.apply(&event, book);
-            }
-            progress.tick(1);
-        }
-    }
-    chain.end_at_row(c, book).await?;
-    Ok(chain.is_whole().then_some(replay))
-}
-
-async fn queue_row(c: &mut Snapshot, id: PerformanceId) -> Result<QueueRow, StoreError> {
-    let row = c
-        .one(
-            "SELECT next_number, reserved_upto, admitted_up_to, admitted_total, paused, draining, \
-                    grants, gaps, seed, drawn FROM queue WHERE id = $1",
-            &[id.0.into()],
-        )
-        .await?;
-    let mut queue = QueueRow::default();
-    let Some(row) = row else { return Ok(queue) };
-    queue.next = number(row.int(0)?)?;
-    queue.reserved_upto = number(row.int(1)?)?;
-    queue.admitted_up_to = number(row.int(2)?)?;
-    queue.admitted_total = row.int(3)?.cast_unsigned();
-    queue.paused = row.get(4)?;
-    queue.draining = row.get(5)?;
-    let texts = QueueTexts {
-        grants: row.get(6)?,
-        gaps: row.get(7)?,
-        seed: row.get(8)?,
-        drawn: row.get(9)?,
-    };
-    texts.put_into(&mut queue)?;
-    Ok(queue)
-}
-
-fn number(number: i64) -> Result<TicketNumber, StoreError> {
-    let found = u32::try_from(number).map(TicketNumber);
-    found.map_err(|_| StoreError::Unreadable(format!("{number} is no number of a queue")))
-}
-
-fn place(row: &Row) -> Result<PlaceRow, StoreError> {
-    let number = row.int_or_null(2)?.map(number).transpose()?;
-    PlaceColumns {
-        ticket: row.get(0)?,
-        user: row.get(1)?,
-        number: number.map(|number| number.0),
-        entrant: row.get(3)?,
-        joined_at: row.int(4)?,
-        state: StateColumns {
-            state: row.get(5)?,
-            granted_at: row.int_or_null(6)?,
-            pass_until: row.int_or_null(7)?,
-            ended_at: row.int_or_null(8)?,
-        },
-    }
-    .read()
 }
 
 /// The rows of one queue.
@@ -164,13 +96,9 @@ impl Rows {
         replay: Option<&QueueReplay>,
         book: &mut Book,
     ) -> Result<(), StoreError> {
-        let mut rows = c.rows(
-            "SELECT ticket_id, user_id, number, entrant, joined_at, state, granted_at, \
-                    pass_until, ended_at FROM queue_place WHERE queue_id = $1",
-            &[self.id.0.into()],
-        );
+        let mut rows = c.rows(stored::PLACES, &[self.id.0.into()]);
         while let Some(row) = rows.try_next().await? {
-            let place = place(&row)?;
+            let place = stored::place(&row)?;
             self.seen.insert(place.ticket);
             self.check_place(&place, book);
             if let Some(replay) = replay {

@@ -1,7 +1,7 @@
 //! What the audit reads from: one snapshot of a store, whichever it is.
 //!
-//! The statements are the same for both: parameters are `$1`, and what differs
-//! (the text of an id) is spelt out where it is needed.
+//! The statements are the same for both; what differs (the text of an id) is
+//! spelt out where it is needed.
 
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 use crate::config;
 use crate::persistence::sqlite::SqliteStore;
+use crate::persistence::stored::reader::{Reader, Value};
+use crate::persistence::stored::row::{Cell, Column, StoredRow};
 use crate::persistence::{StoreError, postgres};
 
 /// A connection that only reads.
@@ -22,45 +24,10 @@ pub enum Snapshot {
     Postgres(PgConnection),
 }
 
-/// A parameter of a statement.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Value {
-    Id(Uuid),
-    Int(i64),
-    Text(&'static str),
-}
-
-impl From<Uuid> for Value {
-    fn from(id: Uuid) -> Self {
-        Self::Id(id)
-    }
-}
-
-impl From<i64> for Value {
-    fn from(number: i64) -> Self {
-        Self::Int(number)
-    }
-}
-
 /// A row of either.
-pub(super) enum Row {
+pub(in crate::persistence) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
-}
-
-/// Binds the parameters to a statement of either.
-macro_rules! bound {
-    ($sql:expr, $values:expr) => {{
-        let mut query = sqlx::query($sql);
-        for value in $values {
-            query = match *value {
-                Value::Id(id) => query.bind(id),
-                Value::Int(number) => query.bind(number),
-                Value::Text(text) => query.bind(text),
-            };
-        }
-        query
-    }};
 }
 
 impl Snapshot {
@@ -110,48 +77,47 @@ impl Snapshot {
         };
     }
 
-    /// The rows that `sql` selects, one after the other.
-    pub(super) fn rows<'c>(
-        &'c mut self,
-        sql: &'static str,
-        values: &[Value],
-    ) -> BoxStream<'c, Result<Row, StoreError>> {
-        match self {
-            Self::Sqlite(c) => bound!(sql, values)
-                .fetch(c)
-                .map_ok(Row::Sqlite)
-                .map_err(StoreError::from)
-                .boxed(),
-            Self::Postgres(c) => bound!(sql, values)
-                .fetch(c)
-                .map_ok(Row::Postgres)
-                .map_err(StoreError::from)
-                .boxed(),
-        }
-    }
-
-    /// All the rows that `sql` selects.
-    pub(super) async fn all(
-        &mut self,
-        sql: &'static str,
-        values: &[Value],
-    ) -> Result<Vec<Row>, StoreError> {
-        self.rows(sql, values).try_collect().await
-    }
-
-    /// The row that `sql` selects, if there is one.
-    pub(super) async fn one(
-        &mut self,
-        sql: &'static str,
-        values: &[Value],
-    ) -> Result<Option<Row>, StoreError> {
-        self.rows(sql, values).try_next().await
+    /// The ids that `sql` selects.
+    pub(super) async fn ids(&mut self, sql: &'static str) -> Result<Vec<Uuid>, StoreError> {
+        let rows = self.all(sql, &[]).await?;
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// The number that `sql` selects.
     pub(super) async fn count(&mut self, sql: &'static str) -> Result<u64, StoreError> {
         let row = self.one(sql, &[]).await?;
         Ok(row.map_or(Ok(0), |row| row.int(0))?.unsigned_abs())
+    }
+}
+
+impl Reader for Snapshot {
+    type Row = Row;
+
+    fn rows<'c>(
+        &'c mut self,
+        sql: &'static str,
+        values: &[Value],
+    ) -> BoxStream<'c, Result<Row, StoreError>> {
+        match self {
+            Self::Sqlite(c) => c.rows(sql, values).map_ok(Row::Sqlite).boxed(),
+            Self::Postgres(c) => c.rows(sql, values).map_ok(Row::Postgres).boxed(),
+        }
+    }
+}
+
+impl StoredRow for Row {
+    fn cell<T: Cell>(&self, at: impl Column) -> Result<T, StoreError> {
+        match self {
+            Self::Sqlite(row) => row.cell(at),
+            Self::Postgres(row) => row.cell(at),
+        }
+    }
+
+    fn text(&self, at: impl Column) -> Result<&str, StoreError> {
+        match self {
+            Self::Sqlite(row) => row.text(at),
+            Self::Postgres(row) => row.text(at),
+        }
     }
 }
 

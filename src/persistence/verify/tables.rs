@@ -5,6 +5,7 @@ use futures_util::TryStreamExt as _;
 use super::report::{Book, Rule};
 use super::snapshot::Snapshot;
 use crate::persistence::StoreError;
+use crate::persistence::stored::reader::Reader as _;
 
 /// A condition, as two statements.
 struct TableCheck {

@@ -10,19 +10,19 @@ use uuid::Uuid;
 
 use self::cancels::{CancelFacts, cancelled_seats, plain_seats};
 use super::capacity::Capacities;
-use super::journal::{self, Chain};
+use super::journal;
 use super::progress::Progress;
 use super::replay::{HeldSeats, Replay};
 use super::report::{Book, Rule};
-use super::snapshot::{Row, Snapshot, Value};
-use crate::domain::ids::{EntityId, HoldId, OrderId, TimetableId, UserId};
+use super::snapshot::{Row, Snapshot};
+use crate::domain::ids::{HoldId, OrderId, TimetableId, UserId};
 use crate::domain::money::Money;
 use crate::domain::order::{PricedSeat, PricedSeats};
 use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
-use crate::domain::timetable::Event;
 use crate::persistence::StoreError;
 use crate::persistence::rows::ORDERS_TOPIC;
+use crate::persistence::stored::reader::{Reader as _, Value};
 
 /// Every timetable that something is stored of.
 const ALL: &str = "SELECT id FROM timetable UNION SELECT timetable_id FROM hold \
@@ -37,12 +37,13 @@ pub(super) async fn audit(
     book: &mut Book,
     progress: &mut Progress,
 ) -> Result<(), StoreError> {
-    let ids = c.all(ALL, &[]).await?;
-    let ids: Vec<Uuid> = ids.iter().map(|row| row.get(0)).collect::<Result<_, _>>()?;
     let mut capacities = Capacities::default();
-    for id in ids.into_iter().map(TimetableId) {
+    for id in c.ids(ALL).await?.into_iter().map(TimetableId) {
         let capacity = capacities.of(c, id, book).await?;
-        let replay = replay(c, id, book, progress).await?;
+        let mut replay = Replay::new(id);
+        let tell = |_, at, event, book: &mut Book| replay.apply(at, &event, book);
+        let is_whole = journal::read(c, id.into(), book, progress, tell).await?;
+        let replay = is_whole.then_some(replay);
         let mut rows = Rows {
             id,
             capacity,
@@ -60,29 +61,6 @@ pub(super) async fn audit(
         progress.tick(0);
     }
     Ok(())
-}
-
-/// Reads the journal of a timetable; `None` if it is broken.
-async fn replay(
-    c: &mut Snapshot,
-    id: TimetableId,
-    book: &mut Book,
-    progress: &mut Progress,
-) -> Result<Option<Replay>, StoreError> {
-    let mut chain = Chain::new(EntityId::from(id));
-    let mut replay = Replay::new(id);
-    {
-        let mut rows = c.rows(journal::OF_TIMETABLE, &[id.0.into()]);
-        while let Some(row) = rows.try_next().await? {
-            let row = journal::Row::read(&row)?;
-            for (_, at, event) in chain.link::<Event>(&row, book) {
-                replay.apply(at, &event, book);
-            }
-            progress.tick(1);
-        }
-    }
-    chain.end_at_row(c, book).await?;
-    Ok(chain.is_whole().then_some(replay))
 }
 
 /// What is known of a stored order while its timetable's rows are read.

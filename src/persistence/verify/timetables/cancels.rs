@@ -13,9 +13,10 @@ use crate::domain::seat::SeatIndex;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
 use crate::persistence::rows::ORDERS_TOPIC;
+use crate::persistence::stored::reader::{Reader as _, Value};
 use crate::persistence::verify::replay::Replay;
 use crate::persistence::verify::report::{Book, Rule};
-use crate::persistence::verify::snapshot::{Snapshot, Value};
+use crate::persistence::verify::snapshot::Snapshot;
 
 /// What is known of a stored cancel while its events are read.
 #[derive(Debug)]
