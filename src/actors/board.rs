@@ -4,6 +4,8 @@
 //! change leaves; readers never reach the actor. A body is rendered at most
 //! once a version, and shared.
 
+mod copy;
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,9 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+pub use self::copy::MapCopy;
 use crate::domain::ids::{Epoch, ShardId, ShardSet, TimetableId, shard_of};
 use crate::domain::seat::{SeatIndex, SeatStatus};
 pub use crate::domain::timetable::SeatCounts;
@@ -67,22 +69,6 @@ enum Source {
     Here,
     /// From the node that owns the timetable, at this moment.
     Mirrored(tokio::time::Instant),
-}
-
-/// A map on its way from the owner to another node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct MapCopy {
-    version: u64,
-    counts: SeatCounts,
-    seats: CopiedSeats,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-enum CopiedSeats {
-    /// One letter a seat.
-    Whole(Bytes),
-    /// Those that changed since the version that was asked about.
-    Changed(Changes),
 }
 
 /// The seat map of one timetable.
@@ -201,72 +187,6 @@ impl Board {
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.state.lock().source == Source::Here
-    }
-
-    /// Whether it is a copy, however old.
-    #[must_use]
-    pub fn is_copied(&self) -> bool {
-        matches!(self.state.lock().source, Source::Mirrored(_))
-    }
-
-    /// Whether it is a copy that was taken less than `age` ago.
-    #[must_use]
-    pub fn is_fresh_copy(&self, age: Duration) -> bool {
-        matches!(self.state.lock().source, Source::Mirrored(at) if at.elapsed() < age)
-    }
-
-    /// The map for another node that has version `since` of it.
-    #[must_use]
-    pub fn copy_since(&self, since: u64) -> MapCopy {
-        let changed = self.since(since);
-        let state = self.state.lock();
-        let seats = match changed {
-            // Nothing has happened in between.
-            Some((version, changes)) if version == state.version => CopiedSeats::Changed(changes),
-            _ => CopiedSeats::Whole(Bytes::copy_from_slice(&state.statuses)),
-        };
-        MapCopy {
-            version: state.version,
-            counts: state.counts,
-            seats,
-        }
-    }
-
-    /// Takes the copy that the owner gave at `at`, for version `since`. `false`
-    /// if it doesn't fit what is here: then the whole is needed.
-    pub fn mirror(&self, since: u64, copy: MapCopy, at: tokio::time::Instant) -> bool {
-        let mut state = self.state.lock();
-        match copy.seats {
-            CopiedSeats::Whole(letters) => {
-                state.statuses = letters.to_vec();
-                state.changes.clear();
-                state.loaded_at = copy.version;
-            }
-            CopiedSeats::Changed(_) if state.version != since => return false,
-            CopiedSeats::Changed(changes) => {
-                for (seat, letter) in changes {
-                    let Some(place) = state.statuses.get_mut(seat as usize) else {
-                        return false;
-                    };
-                    // One of the four letters.
-                    *place = u8::try_from(letter).unwrap_or(b'X');
-                    if state.changes.len() >= CHANGES_MAX {
-                        state.changes.pop_front();
-                    }
-                    state.changes.push_back((copy.version, seat));
-                }
-            }
-        }
-        let is_news = state.version != copy.version;
-        state.version = copy.version;
-        state.counts = copy.counts;
-        state.is_counted = true;
-        state.source = Source::Mirrored(at);
-        drop(state);
-        if is_news {
-            self.version.send_replace(copy.version);
-        }
-        true
     }
 
     /// Something about the map has changed that isn't a seat (its layout's
@@ -468,96 +388,4 @@ impl Boards {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn board() -> Board {
-        let board = Board::cold(TimetableId(uuid::Uuid::nil()), SeatCounts::default());
-        let counts = SeatCounts {
-            available: 4,
-            ..SeatCounts::default()
-        };
-        board.load(
-            Epoch(3),
-            std::iter::repeat_n(SeatStatus::Available, 4),
-            counts,
-        );
-        board
-    }
-
-    fn hold(board: &Board, seat: u32) {
-        board.change(
-            std::iter::once((SeatIndex(seat), SeatStatus::Held)),
-            board.counts(),
-        );
-    }
-
-    #[test]
-    fn versions_rise_over_reloads_and_epochs_and_stay_below_2_to_the_53() {
-        let board = board();
-        let (first, _) = board.whole("e");
-        hold(&board, 1);
-        let (second, _) = board.whole("e");
-        board.load(Epoch(3), std::iter::empty(), SeatCounts::default());
-        let (third, _) = board.whole("e");
-        board.load(Epoch(4), std::iter::empty(), SeatCounts::default());
-        let (fourth, _) = board.whole("e");
-        assert!(first < second && second < third && third < fourth);
-        assert!(fourth < 1 << 53);
-    }
-
-    #[test]
-    fn a_copy_that_nobody_asks_for_takes_its_counts_from_elsewhere_once_it_is_old() {
-        let (owner, other) = (
-            board(),
-            Board::cold(TimetableId(uuid::Uuid::nil()), SeatCounts::default()),
-        );
-        let sold = SeatCounts {
-            sold: 4,
-            ..SeatCounts::default()
-        };
-        let now = crate::clock::monotonic();
-        assert!(other.mirror(0, owner.copy_since(0), now));
-        other.count(sold);
-        assert_eq!(other.counts(), owner.counts());
-        let Some(long_ago) = now.checked_sub(2 * COUNTS_AGE_MAX) else {
-            return;
-        };
-        assert!(other.mirror(0, owner.copy_since(0), long_ago));
-        other.count(sold);
-        assert_eq!(other.counts(), sold);
-    }
-
-    #[test]
-    fn changes_since_a_version_are_told_once_each_and_the_whole_from_another_life() {
-        let board = board();
-        let (before, _) = board.whole("e");
-        hold(&board, 1);
-        hold(&board, 3);
-        hold(&board, 1);
-        let (now, changes) = board.since(before).unwrap();
-        assert_eq!(changes, [(1, 'H'), (3, 'H')]);
-        assert_eq!(board.since(now), Some((now, vec![])));
-        assert_eq!(board.since(now + 1), None);
-        board.load(
-            Epoch(3),
-            std::iter::repeat_n(SeatStatus::Available, 4),
-            board.counts(),
-        );
-        assert_eq!(board.since(now), None);
-    }
-
-    #[test]
-    fn a_reader_that_is_too_far_behind_gets_the_whole() {
-        let board = board();
-        let (before, _) = board.whole("e");
-        for _ in 0..=CHANGES_MAX {
-            hold(&board, 2);
-        }
-        assert_eq!(board.since(before), None);
-        assert!(matches!(
-            board.read(Some(before), "e"),
-            MapRead::Whole { .. }
-        ));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@
 //! * `hold`: how holds are decided.
 //! * `orders`: those that are confirmed.
 //! * `sale`: how orders are decided.
+//! * `seats`: what a seat can be.
 //! * [`restore`]: how it comes back from the store.
 
 mod apply;
@@ -16,12 +17,15 @@ mod hold;
 mod orders;
 pub mod restore;
 mod sale;
+mod seats;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
+
+pub use seats::{Seat, SeatCounts};
 
 pub use command::{
     CancelledBy, Choice, Command, Event, HoldEnd, HoldView, NamedSeats, NotCancellable, OrderTerms,
@@ -57,35 +61,6 @@ pub const OPEN_FOR_MAX: Millis = Millis::from_secs(30);
 /// How many holds are ended by one decision, so that a thousand holds that end
 /// in the same instant don't make one giant write.
 const DUE_MAX: usize = 256;
-
-/// A seat, as its timetable knows it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Seat {
-    /// Anyone may hold it.
-    Free,
-    /// Held, perhaps while it is being paid for.
-    Held(HoldId),
-    /// Sold, but the sale isn't in the database yet.
-    Selling(OrderId),
-    /// Sold.
-    Sold(OrderId),
-    /// Off sale.
-    Blocked,
-    /// On its way back to the public: by a change that isn't in the database
-    /// yet, or until the end of its release jitter.
-    Releasing,
-}
-
-impl Seat {
-    fn status(self) -> SeatStatus {
-        match self {
-            Self::Free => SeatStatus::Available,
-            Self::Held(_) | Self::Selling(_) | Self::Releasing => SeatStatus::Held,
-            Self::Sold(_) => SeatStatus::Sold,
-            Self::Blocked => SeatStatus::Blocked,
-        }
-    }
-}
 
 /// Seats that one user has taken for a while.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,37 +103,6 @@ impl UserSeats {
             .flat_map(|counts| counts.iter())
             .find(|(index, _)| *index == grade)
             .map_or(0, |(_, count)| *count)
-    }
-}
-
-/// How many seats are in which status; they always sum to the capacity (I2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub struct SeatCounts {
-    /// Anyone may hold them.
-    pub available: u32,
-    /// Held, or on their way to or from a sale.
-    pub held: u32,
-    /// Sold.
-    pub sold: u32,
-    /// Off sale.
-    pub blocked: u32,
-}
-
-impl SeatCounts {
-    /// The place that counts seats of this status.
-    pub fn of(&mut self, status: SeatStatus) -> &mut u32 {
-        match status {
-            SeatStatus::Available => &mut self.available,
-            SeatStatus::Held => &mut self.held,
-            SeatStatus::Sold => &mut self.sold,
-            SeatStatus::Blocked => &mut self.blocked,
-        }
-    }
-
-    /// All of them.
-    #[must_use]
-    pub fn capacity(&self) -> u32 {
-        self.available + self.held + self.sold + self.blocked
     }
 }
 

@@ -2,7 +2,7 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::commit::{Lines, hex};
+use super::rows::{Lines, hex};
 use crate::persistence::StoreError;
 use crate::persistence::batch::{AccountChanges, TimetableChanges};
 

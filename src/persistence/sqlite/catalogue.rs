@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::commit::{hex, json};
+use super::rows::{hex, json};
 use crate::catalogue::rows::{IdemKey, Insertion, PerformanceRow, Poster, TimetableRow, VenueRow};
 use crate::domain::account::KEY_LIFE;
 use crate::domain::ids::{PerformanceId, TimetableId};

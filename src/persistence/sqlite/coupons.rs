@@ -4,7 +4,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::commit::{Lines, hex};
+use super::rows::{Lines, hex};
 use crate::domain::coupon::{Claim, CouponState, Prepare};
 use crate::domain::ids::{CouponClaimId, CouponId, UserId};
 use crate::persistence::StoreError;

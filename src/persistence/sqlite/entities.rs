@@ -6,7 +6,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::commit::{hex, json};
+use super::rows::{hex, json};
 use crate::domain::account::{Account, CREDITED_MAX};
 use crate::domain::ids::{OrderId, TimetableId, UserId};
 use crate::domain::order::CancelNo;

@@ -18,6 +18,7 @@ mod entities;
 mod orders;
 mod outbox;
 mod queues;
+mod rows;
 mod shards;
 
 use std::path::{Path, PathBuf};

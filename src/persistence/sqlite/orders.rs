@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::commit::{hex, json};
+use super::rows::{hex, json};
 use crate::domain::ids::{HoldId, OrderId, PaymentId, TicketId, TimetableId, UserId};
 use crate::persistence::StoreError;
 use crate::persistence::store::orders::{EntryRow, OrderFilter, OrderRow, TicketRow};

@@ -4,8 +4,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::commit::{hex, json};
 use super::dead_letters::insert_dead_letter;
+use super::rows::{hex, json};
 use crate::domain::ids::ShardId;
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;

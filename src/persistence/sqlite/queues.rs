@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::commit::{Lines, hex, json};
+use super::rows::{Lines, hex, json};
 use crate::domain::ids::{PerformanceId, ShardSet, shard_of};
 use crate::domain::queue::ENDED_FOR;
 use crate::domain::queue::draw::Digest;

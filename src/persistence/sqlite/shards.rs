@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use sqlx::Row;
 
 use super::SqliteStore;
-use super::commit::json;
+use super::rows::json;
 use crate::domain::ids::{Epoch, SHARDS, ShardId};
 use crate::domain::time::Timestamp;
 use crate::persistence::StoreError;
