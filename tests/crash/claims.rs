@@ -1,4 +1,4 @@
-//! Claims of a coupon across `kill -9`: exactly the stock, one each.
+//! People who claim a coupon on a server that dies: exactly the stock, one each.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::common::process::{ServerProcess, sign_up};
 use crate::common::{fresh_key, in_seconds};
 use crate::world::World;
 
-const STOCK: usize = 60;
+pub(crate) const STOCK: usize = 60;
 
 /// Who claims.
 const PEOPLE: usize = 90;
@@ -20,20 +20,21 @@ const KILL_WITHIN_MS: u64 = 400;
 
 /// What one of them was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+pub(crate) enum Told {
     Claimed(Value),
     SoldOut,
     Nothing,
 }
 
-struct Person {
-    token: String,
-    key: String,
-    told: Told,
+/// Somebody who claims, under the same key however often.
+pub(crate) struct Person {
+    pub(crate) token: String,
+    pub(crate) key: String,
+    pub(crate) told: Told,
 }
 
 impl World {
-    async fn coupon(&self) -> String {
+    pub(crate) async fn coupon(&self) -> String {
         let body = json!({
             "name": "C", "discount": { "kind": "percent", "value": 10 }, "stock": STOCK,
             "starts_at": in_seconds(-60), "ends_at": in_seconds(3_600),
@@ -43,27 +44,19 @@ impl World {
         made["coupon_id"].as_str().unwrap().to_owned()
     }
 
-    async fn people(&self, round: usize) -> Vec<Person> {
+    /// Those who claim, round after round.
+    pub(crate) async fn crowd(&self) -> Vec<Person> {
         let mut people = Vec::new();
         for number in 0..PEOPLE {
-            let email = format!("claimer-{round}-{number}@example.com");
+            let email = format!("claimer-{number}@example.com");
             let person = sign_up(&self.server.client(), &email, "a long enough password").await;
             people.push(Person {
                 token: person.token().to_owned(),
-                key: fresh_key(),
+                key: String::new(),
                 told: Told::Nothing,
             });
         }
         people
-    }
-
-    async fn remaining(&self, coupon: &str) -> Option<i64> {
-        let client = self.server.client();
-        let page = client.get("/coupons?limit=100").try_send().await.ok()?;
-        let page = page.json();
-        let listed = page["items"].as_array()?.iter();
-        let shown = listed.into_iter().find(|c| c["coupon_id"] == coupon)?;
-        shown["remaining"].as_i64()
     }
 
     /// All claim at once, each under a key of their own, until the server dies.
@@ -82,7 +75,6 @@ impl World {
         for (person, task) in people.iter_mut().zip(tasks) {
             person.told = task.await.unwrap();
         }
-        self.server = ServerProcess::start(&self.settings);
     }
 
     /// What is wrong after the restart: a claim that was acknowledged and is lost
@@ -104,7 +96,7 @@ impl World {
             if let Told::Claimed(claim) = told {
                 winners.insert(claim["coupon_claim_id"].to_string());
             }
-            let remaining = self.remaining(coupon).await.unwrap();
+            let remaining = remaining(&client, coupon).await.unwrap();
             if remaining > last || remaining < 0 {
                 wrong.push(format!("{remaining} are left after {last}"));
             }
@@ -116,21 +108,56 @@ impl World {
         wrong
     }
 
-    pub(crate) async fn claims_gone_wrong(&mut self, round: usize) -> Vec<String> {
+    /// They claim a new coupon, the server dies and comes back after `meanwhile`:
+    /// what is wrong then.
+    pub(crate) async fn claims_gone_wrong(
+        &mut self,
+        people: &mut [Person],
+        meanwhile: impl AsyncFn(),
+    ) -> Vec<String> {
         let coupon = self.coupon().await;
-        let mut people = self.people(round).await;
-        self.claim_and_kill(&coupon, &mut people).await;
+        for person in people.iter_mut() {
+            person.key = fresh_key();
+        }
+        self.claim_and_kill(&coupon, people).await;
         let told = |what: fn(&Told) -> bool| people.iter().filter(|p| what(&p.told)).count();
         eprintln!(
-            "round {round}: {} claims, {} refusals before the kill",
+            "{} claims, {} refusals before the kill",
             told(|t| matches!(t, Told::Claimed(_))),
             told(|t| *t == Told::SoldOut)
         );
-        self.wrong_claims(&coupon, &people).await
+        meanwhile().await;
+        self.server = ServerProcess::start(&self.settings);
+        self.wrong_claims(&coupon, people).await
+    }
+
+    /// Rounds of that: nothing is wrong after any.
+    pub(crate) async fn assert_claims_survive(&mut self, rounds: usize, meanwhile: impl AsyncFn()) {
+        let mut people = self.crowd().await;
+        for round in 1..=rounds {
+            let wrong = self.claims_gone_wrong(&mut people, &meanwhile).await;
+            assert!(wrong.is_empty(), "round {round}: {wrong:#?}");
+            self.settings.assert_audit_is_clean();
+        }
+    }
+
+    /// A server that is broken must be found out by that.
+    #[cfg(feature = "sabotage")]
+    pub(crate) async fn assert_lost_claims_are_found_out(&mut self) {
+        const ROUNDS_MAX: usize = 10;
+        let mut people = self.crowd().await;
+        for round in 1..=ROUNDS_MAX {
+            let wrong = self.claims_gone_wrong(&mut people, async || ()).await;
+            if !wrong.is_empty() {
+                eprintln!("found out in round {round}: {} findings", wrong.len());
+                return;
+            }
+        }
+        panic!("nothing was found in {ROUNDS_MAX} rounds: the check can't fail");
     }
 }
 
-async fn claim(client: &Client, coupon: &str, key: &str) -> Told {
+pub(crate) async fn claim(client: &Client, coupon: &str, key: &str) -> Told {
     let path = format!("/coupons/{coupon}/claims");
     let call = client.post(&path, &json!({})).key(key);
     let Ok(answer) = call.timeout(Duration::from_secs(10)).try_send().await else {
@@ -143,29 +170,11 @@ async fn claim(client: &Client, coupon: &str, key: &str) -> Told {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_claim_that_was_acknowledged_survives_kill_9_and_there_are_no_more() {
-    let mut world = World::start(&[], true).await;
-    for round in 1..=crate::rounds::rounds() {
-        let wrong = world.claims_gone_wrong(round).await;
-        assert!(wrong.is_empty(), "round {round}: {wrong:#?}");
-        world.settings.assert_audit_is_clean();
-    }
-}
-
-/// A server whose claims are acknowledged and not stored must be found out, or the
-/// test above shows nothing.
-#[cfg(feature = "sabotage")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_does_not_store_claims_is_found_out() {
-    const ROUNDS_MAX: usize = 10;
-    let mut world = World::start(&[("ONSALE_SABOTAGE", "claim-not-stored")], true).await;
-    for round in 1..=ROUNDS_MAX {
-        let wrong = world.claims_gone_wrong(round).await;
-        if !wrong.is_empty() {
-            eprintln!("found out in round {round}: {} findings", wrong.len());
-            return;
-        }
-    }
-    panic!("nothing was found in {ROUNDS_MAX} rounds: the check can't fail");
+/// How many are left, where it can be read.
+pub(crate) async fn remaining(client: &Client, coupon: &str) -> Option<i64> {
+    let page = client.get("/coupons?limit=100").try_send().await.ok()?;
+    let page = page.json();
+    let listed = page["items"].as_array()?.iter();
+    let shown = listed.into_iter().find(|c| c["coupon_id"] == coupon)?;
+    shown["remaining"].as_i64()
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::common::client::{Answer, Client};
 use crate::common::process::ServerProcess;
 use crate::common::{eventually, fresh_key, in_seconds};
-use crate::on_purpose::{POINTS, SIGKILL};
+use crate::on_purpose::SIGKILL;
 use crate::world::{DECIDED_LIMIT, PRICE, World};
 
 /// An order with a coupon has five decisions: the claim and the money are set aside,
@@ -200,78 +200,68 @@ impl World {
         assert_eq!(buying.buyer.balance().await, buying.before);
         self.settings.assert_audit_is_clean();
     }
-}
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_with_a_coupon_is_whole_or_nothing_whenever_the_process_dies() {
-    let mut world = World::start(&[], false).await;
-    for step in ORDER_STEPS {
-        world.die_in_an_order_at(&format!("{step}:1")).await;
-    }
-    for point in POINTS {
-        for nth in DECISIONS {
-            world.die_in_an_order_at(&format!("{point}:{nth}")).await;
+    /// Dies at each step of an order with a coupon, and at each of these points.
+    pub(crate) async fn assert_an_order_with_a_coupon_is_whole_or_nothing(
+        &mut self,
+        points: &[&str],
+    ) {
+        for step in ORDER_STEPS {
+            self.die_in_an_order_at(&format!("{step}:1")).await;
+        }
+        for point in points {
+            for nth in DECISIONS {
+                self.die_in_an_order_at(&format!("{point}:{nth}")).await;
+            }
         }
     }
-}
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancel_gives_the_coupon_back_once_whenever_the_process_dies() {
-    let mut world = World::start(&[], false).await;
-    for step in CANCEL_STEPS {
-        world
-            .die_in_a_cancel_with_a_coupon_at(&format!("{step}:1"))
-            .await;
+    /// The same of its cancel.
+    pub(crate) async fn assert_a_cancel_gives_the_coupon_back_once(&mut self, points: &[&str]) {
+        for step in CANCEL_STEPS {
+            self.die_in_a_cancel_with_a_coupon_at(&format!("{step}:1"))
+                .await;
+        }
+        for point in points {
+            self.die_in_a_cancel_with_a_coupon_at(&format!("{point}:2"))
+                .await;
+        }
     }
-    for point in POINTS {
-        world
-            .die_in_a_cancel_with_a_coupon_at(&format!("{point}:2"))
+
+    /// This server leaves the return of the coupon out: it must be found out.
+    pub(crate) async fn assert_a_kept_coupon_of_a_cancel_is_found_out(&mut self) {
+        let buying = self.about_to_buy().await;
+        let order = buying.order(&fresh_key()).await.expect("an answer").json();
+        buying.decided().await;
+        let path = format!("/orders/{}/cancel", order["order_id"].as_str().unwrap());
+        buying
+            .buyer
+            .post(&path, &json!({}))
+            .key(&fresh_key())
+            .ok(200)
             .await;
+        assert_eq!(buying.claim().await["status"], "used");
+        tokio::time::sleep(PASSED_LIMIT).await;
+        assert!(self.server.terminate().success());
+        let audit = self.settings.run(&["verify"]);
+        assert_eq!(audit.status.code(), Some(1), "the audit finds nothing");
     }
-}
 
-/// A server that leaves the return of the coupon out must be found out, or the test
-/// above shows nothing.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_keeps_the_coupon_of_a_cancelled_order_is_found_out() {
-    let mut world = World::start(&[("ONSALE_SABOTAGE", "no-coupon-return")], false).await;
-    let buying = world.about_to_buy().await;
-    let order = buying.order(&fresh_key()).await.expect("an answer").json();
-    buying.decided().await;
-    let path = format!("/orders/{}/cancel", order["order_id"].as_str().unwrap());
-    buying
-        .buyer
-        .post(&path, &json!({}))
-        .key(&fresh_key())
-        .ok(200)
-        .await;
-    assert_eq!(buying.claim().await["status"], "used");
-    tokio::time::sleep(PASSED_LIMIT).await;
-    assert!(world.server.terminate().success());
-    let audit = world.settings.run(&["verify"]);
-    assert_eq!(audit.status.code(), Some(1), "the audit finds nothing");
-}
-
-/// The same of one that forgets to free the claim of an order without money.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_keeps_the_coupon_of_a_failed_order_is_found_out() {
-    let mut world = World::start(&[("ONSALE_SABOTAGE", "no-claim-void")], false).await;
-    let buying = world.about_to_buy().await;
-    let seats = json!({ "best_available": { "count": 90, "adjacent": false } });
-    let hold = buying
-        .buyer
-        .hold(&world.scene.timetable, &seats)
-        .ok(201)
-        .await;
-    let mut body = buying.body.clone();
-    body["hold_id"] = hold["hold_id"].clone();
-    body["hold_token"] = Value::Null;
-    buying
-        .buyer
-        .order_body(&body)
-        .key(&fresh_key())
-        .problem(402, "insufficient-balance")
-        .await;
-    assert_eq!(buying.claim().await["status"], "reserved");
-    world.server.kill();
+    /// This one forgets to free the claim of an order without money.
+    pub(crate) async fn assert_a_kept_coupon_of_a_failed_order_is_found_out(&mut self) {
+        let buying = self.about_to_buy().await;
+        let seats = json!({ "best_available": { "count": 90, "adjacent": false } });
+        let hold = buying.buyer.hold(&self.scene.timetable, &seats);
+        let mut body = buying.body.clone();
+        body["hold_id"] = hold.ok(201).await["hold_id"].clone();
+        body["hold_token"] = Value::Null;
+        buying
+            .buyer
+            .order_body(&body)
+            .key(&fresh_key())
+            .problem(402, "insufficient-balance")
+            .await;
+        assert_eq!(buying.claim().await["status"], "reserved");
+        self.server.kill();
+    }
 }

@@ -19,6 +19,7 @@ mod claims;
 mod common;
 #[cfg(feature = "sabotage")]
 mod coupon_matrix;
+mod coupons;
 mod customer;
 #[path = "../history/mod.rs"]
 mod history;

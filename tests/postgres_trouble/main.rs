@@ -17,8 +17,14 @@
     reason = "a test may panic, that is how it fails; and it measures real time"
 )]
 
+#[path = "../crash/claims.rs"]
+mod claims;
 #[path = "../common/mod.rs"]
 mod common;
+#[cfg(feature = "sabotage")]
+#[path = "../crash/coupon_matrix.rs"]
+mod coupon_matrix;
+mod coupons;
 #[path = "../crash/customer.rs"]
 mod customer;
 mod cut;
@@ -29,6 +35,7 @@ mod long_down;
 #[cfg(feature = "sabotage")]
 #[path = "../crash/matrix.rs"]
 mod matrix;
+mod nodes;
 #[cfg(feature = "sabotage")]
 #[path = "../crash/on_purpose.rs"]
 mod on_purpose;

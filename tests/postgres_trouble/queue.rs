@@ -19,7 +19,7 @@ impl Place {
         .await
     }
 
-    async fn flush_redis(&self) {
+    pub(crate) async fn flush_redis(&self) {
         let client = redis::Client::open(self.services.redis_url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let flush = redis::cmd("FLUSHALL");

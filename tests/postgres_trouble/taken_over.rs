@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::Place;
 use crate::common::eventually;
 use crate::common::process::ServerProcess;
+use crate::nodes::{SETTLE_LIMIT, TAKE_OVER_LIMIT};
 use crate::on_purpose::{SIGKILL, rounds};
 use crate::world::{USERS, World};
 
@@ -19,15 +20,9 @@ const POINTS: &[&str] = &["written", "committed", "answer"];
 /// At which pass: a node that has joined passes few without customers.
 const PASSES: std::ops::Range<u64> = 20..80;
 
-/// Until a new node has its share.
-const SETTLE_LIMIT: Duration = Duration::from_secs(30);
-
 /// A node that hasn't died by then owns nothing that is used. Not longer: each
 /// customer has 4,096 idempotency keys a day.
 const DEATH_LIMIT: Duration = Duration::from_secs(3);
-
-/// A take-over is promised within 3 s; tests allow ten times that.
-const TAKE_OVER_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long customers go on after the death.
 const AFTERMATH: Duration = Duration::from_millis(500);
