@@ -54,6 +54,14 @@ impl Hosted for Account {
         }
     }
 
+    fn take_up(shell: &Shell<Self>, node: &Arc<Node>, now: Timestamp) {
+        let user = UserId(shell.entity().id);
+        let in_doubt = shell.machine.in_doubt().iter();
+        for prepare in in_doubt.filter(|prepare| purchase::is_gone(prepare.at, now)) {
+            purchase::go_on(purchase::settle(Arc::clone(node), user, *prepare));
+        }
+    }
+
     fn applied(&mut self, _node: &Node, _events: &[(Seq, Event)]) {}
 
     fn replan(&mut self, _node: &Node) {}

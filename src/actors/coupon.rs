@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::host::{Hosted, Needs};
 use super::loader::read_coupon;
 use super::node::Node;
-use super::purchase::participant;
+use super::purchase::{self, participant};
 use super::shell::Shell;
 use super::{Handle, Message};
 use crate::domain::coupon::{Command, Coupon, Event, Prepare, View};
@@ -90,6 +90,17 @@ impl Hosted for Coupon {
         let in_doubt: Vec<Prepare> = shell.machine.in_doubt().copied().collect();
         if !in_doubt.is_empty() {
             tokio::spawn(participant::settle_claims(Arc::clone(node), id, in_doubt));
+        }
+    }
+
+    fn take_up(shell: &Shell<Self>, node: &Arc<Node>, now: Timestamp) {
+        let in_doubt = shell.machine.in_doubt().copied();
+        let left: Vec<Prepare> = in_doubt
+            .filter(|prepare| purchase::is_gone(prepare.at, now))
+            .collect();
+        if !left.is_empty() {
+            let id = CouponId(shell.entity().id);
+            purchase::go_on(participant::settle_claims(Arc::clone(node), id, left));
         }
     }
 

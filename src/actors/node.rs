@@ -35,6 +35,9 @@ use crate::domain::timetable::Timetable;
 use crate::persistence::{Store, StoreError};
 use crate::telemetry::{self, ActorMetrics, CouponUses};
 
+/// How often a node looks for what nobody uses, and for what dead nodes have left.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
 /// How a node is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -184,7 +187,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Has all actors forget what nobody uses.
+    /// Has all actors forget what nobody uses, and take up what dead nodes have left;
+    /// every [`SWEEP_EVERY`].
     pub fn sweep(&self) {
         self.timetables.directory().tell_all(|| Message::Sweep);
         self.accounts.directory().tell_all(|| Message::Sweep);

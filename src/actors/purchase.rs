@@ -13,7 +13,9 @@
 //! An unknown outcome is never compensated, only asked again: every step is
 //! idempotent by order id. If the process dies in between, the account finds
 //! the money set aside when it is next loaded (at start), and [`settle`] asks
-//! the timetable, which answers from what is durable. A coupon does the same.
+//! the timetable, which answers from what is durable. A coupon does the same. If
+//! only the node of the saga dies, and the account lives on elsewhere, it does so
+//! once no order can be open for so long ([`is_gone`]).
 //!
 //! The saga runs in a task of its own: a client that hangs up doesn't stop it.
 
@@ -25,7 +27,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::AskError;
-use super::node::Node;
+use super::node::{Node, SWEEP_EVERY};
 use crate::domain::account::{self, KeyClaim, Prepare};
 use crate::domain::coupon;
 use crate::domain::ids::{
@@ -33,8 +35,9 @@ use crate::domain::ids::{
 };
 use crate::domain::money::Money;
 use crate::domain::order::{Method, Order};
+use crate::domain::time::Timestamp;
 use crate::domain::timetable::command::{LostHold, Redeemed};
-use crate::domain::timetable::{self, OrderTerms, Resolution};
+use crate::domain::timetable::{self, OPEN_FOR_MAX, OrderTerms, Resolution};
 #[cfg(feature = "sabotage")]
 use crate::sabotage::{self, Point, Switch};
 use crate::trace;
@@ -421,6 +424,22 @@ pub async fn settle(node: Arc<Node>, user: UserId, prepare: Prepare) {
             Ok(Resolution::Undecided) | Err(_) => retry.wait().await,
         }
     }
+}
+
+/// Whether the saga of an order that was prepared at `prepared_at` is gone: none is
+/// open for so long.
+#[must_use]
+pub fn is_gone(prepared_at: Timestamp, now: Timestamp) -> bool {
+    now.since(prepared_at) > OPEN_FOR_MAX
+}
+
+/// Goes on in the place of a saga that is gone, for as long as it is until somebody
+/// looks again: so that no more than one task does, however long the store is away.
+pub fn go_on(work: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        // What isn't done by then is found undone again.
+        let _ = tokio::time::timeout(SWEEP_EVERY, work).await;
+    });
 }
 
 /// What became of an order, by what is durable.

@@ -8,9 +8,8 @@ use uuid::Uuid;
 use super::host::{Hosted, Needs};
 use super::loader::read_timetable;
 use super::node::Node;
-use super::refund;
 use super::shell::Shell;
-use super::{Handle, Message};
+use super::{Handle, Message, purchase, refund};
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Seq, TimetableId};
 use crate::domain::time::{Millis, Timestamp};
@@ -91,6 +90,16 @@ impl Hosted for Timetable {
         drop(machine.take_changes());
         let board = node.board(machine.plan());
         board.load(epoch, machine.statuses(), machine.counts());
+    }
+
+    fn take_up(shell: &Shell<Self>, node: &Arc<Node>, now: Timestamp) {
+        let id = shell.machine.plan().timetable_id;
+        for (order, cancel) in shell.machine.refunds_due() {
+            if purchase::is_gone(cancel.at, now) {
+                let (node, order) = (Arc::clone(node), Arc::clone(order));
+                purchase::go_on(refund::settle(node, id, order, cancel.no));
+            }
+        }
     }
 
     fn applied(&mut self, node: &Node, events: &[(Seq, Event)]) {

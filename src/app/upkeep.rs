@@ -4,15 +4,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::App;
+use crate::actors::node::SWEEP_EVERY;
 use crate::domain::time::Millis;
 use crate::persistence::Store;
 use crate::telemetry::{self, CouponMetrics, QueueMetrics, SeatMetrics, SocketMetrics};
 
 /// How often the node notes that it lives, and looks at the system's clock.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// How often what nobody uses is looked for.
-const SWEEP: Duration = Duration::from_secs(30);
 
 /// How many old idempotency keys are forgotten in one go.
 const KEYS_SWEPT_MAX: u32 = 10_000;
@@ -99,7 +97,7 @@ async fn follow_the_system(app: &App) {
 /// Forgets what nobody uses.
 async fn sweep(app: Weak<App>) {
     loop {
-        tokio::time::sleep(SWEEP).await;
+        tokio::time::sleep(SWEEP_EVERY).await;
         let Some(app) = app.upgrade() else { return };
         app.node.sweep();
         app.rates.sweep();

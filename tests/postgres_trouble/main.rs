@@ -31,6 +31,8 @@ mod cut;
 #[path = "../history/mod.rs"]
 mod history;
 mod kill;
+#[cfg(feature = "sabotage")]
+mod left_behind;
 mod long_down;
 #[cfg(feature = "sabotage")]
 #[path = "../crash/matrix.rs"]

@@ -29,7 +29,7 @@ const AFTERMATH: Duration = Duration::from_millis(500);
 
 impl World {
     /// Returns once so many nodes live, and own all there is.
-    async fn shared_by(&self, count: usize) {
+    pub(crate) async fn shared_by(&self, count: usize) {
         let admin = self.server.admin().await;
         eventually("every node owns its share", SETTLE_LIMIT, || async {
             let seen = admin.get("/admin/cluster").ok(200).await;

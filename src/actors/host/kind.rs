@@ -62,6 +62,14 @@ pub trait Hosted:
     where
         Self: Sized;
 
+    /// Called now and then: takes up what an entity was asked for by a saga that is
+    /// gone, because its node is, while this one lived on. Nothing, where no saga asks.
+    fn take_up(_shell: &Shell<Self>, _node: &Arc<Node>, _now: Timestamp)
+    where
+        Self: Sized,
+    {
+    }
+
     /// Called after each run with what was applied, before any reply to it can
     /// have reached its caller's next request: publishes what readers see.
     fn applied(&mut self, node: &Node, events: &[(Seq, Self::Event)]);

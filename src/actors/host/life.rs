@@ -122,9 +122,11 @@ impl<M: Hosted> Host<M> {
         self.load(myself, state, id, None);
     }
 
-    /// Forgets idle entities; without any, ends itself: an actor costs 8 KB.
+    /// Takes up what dead nodes have left, and forgets idle entities; without any,
+    /// ends itself: an actor costs 8 KB.
     pub(super) fn sweep(&self, myself: &ActorRef<Message<M>>, state: &mut Entities<M>) {
         let now = self.node.clock.now();
+        self.each_alive(myself, state, |shell| M::take_up(shell, &self.node, now));
         let idle_after = M::idle_after(&self.node);
         state.slots.retain(|_, slot| match slot {
             Slot::Loading(_) => true,
