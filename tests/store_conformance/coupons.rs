@@ -341,7 +341,9 @@ async fn a_coupon_comes_back_from_any_sequence_of_commands(f: &Fixture) {
         if random.below(3) == 0 {
             life.commit(f).await;
             let back = Coupon::restore(life.id, life.load(f).await);
-            assert_eq!(back.view(), life.coupon.view(), "seed {seed}");
+            // When it was last claimed is of the life in memory.
+            let kept = |coupon: &Coupon| coupon.view().map(|view| (view.terms, view.claimed));
+            assert_eq!(kept(&back), kept(&life.coupon), "seed {seed}");
             let in_doubt = |coupon: &Coupon| {
                 let all = coupon.in_doubt().map(|p| (p.user, p.order));
                 all.collect::<BTreeSet<_>>()
