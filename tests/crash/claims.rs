@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::client::Client;
 use crate::common::process::{ServerProcess, sign_up};
-use crate::common::{fresh_key, in_seconds};
+use crate::common::{eventually, fresh_key, in_seconds};
 use crate::world::World;
 
 pub(crate) const STOCK: usize = 60;
@@ -17,6 +17,9 @@ const PEOPLE: usize = 90;
 
 /// The kill comes so long after the first claim at the latest.
 const KILL_WITHIN_MS: u64 = 400;
+
+/// How long a coupon may be on its way from node to node, on a busy machine.
+pub(crate) const MOVING_LIMIT: Duration = Duration::from_secs(10);
 
 /// What one of them was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +43,14 @@ impl World {
             "starts_at": in_seconds(-60), "ends_at": in_seconds(3_600),
         });
         let admin = self.server.admin().await;
-        let made = admin.post("/admin/coupons", &body).ok(201).await;
-        made["coupon_id"].as_str().unwrap().to_owned()
+        let made = eventually("a coupon", MOVING_LIMIT, async || {
+            let answer = admin.post("/admin/coupons", &body).send().await;
+            // Its shard may be on its way to another node.
+            (answer.status != 503).then_some(answer)
+        })
+        .await;
+        made.assert_status(201);
+        made.json()["coupon_id"].as_str().unwrap().to_owned()
     }
 
     /// Those who claim, round after round.

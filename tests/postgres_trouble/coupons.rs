@@ -3,6 +3,7 @@
 //! takes over; with what Redis knew of it, and without.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::Place;
-use crate::claims::{Person, STOCK, Told, claim, remaining};
+use crate::claims::{MOVING_LIMIT, Person, STOCK, Told, claim, remaining};
 use crate::common::client::Client;
 use crate::common::process::ServerProcess;
 use crate::common::{eventually, fresh_key};
@@ -28,7 +29,7 @@ use crate::world::World;
 const CLAIMING: usize = 16;
 
 /// The kill comes after so many claims that were acknowledged.
-const CLAIMS_BEFORE_KILL: std::ops::Range<u64> = 5..25;
+const CLAIMS_BEFORE_KILL: Range<u64> = 5..25;
 
 /// Of so many coupons one is the other node's.
 const COUPONS_MAX: usize = 64;
@@ -37,13 +38,38 @@ const COUPONS_MAX: usize = 64;
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What all of them know while they claim.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
+    /// So many may still begin: until the kill, not as many as there are coupons.
+    may_begin: Semaphore,
     /// So many have begun: no more can be claimed.
     begun: AtomicUsize,
     /// So many know that they have one: no fewer are claimed.
     acknowledged: AtomicUsize,
     is_over: AtomicBool,
+}
+
+impl Progress {
+    /// None has claimed yet; the kill comes after so many that were acknowledged.
+    fn new(kill_after: usize) -> Self {
+        Self {
+            may_begin: Semaphore::new(kill_after + CLAIMING),
+            begun: AtomicUsize::new(0),
+            acknowledged: AtomicUsize::new(0),
+            is_over: AtomicBool::new(false),
+        }
+    }
+
+    /// Looks often: claims take milliseconds, and some are to be under way.
+    async fn wait_for(&self, acknowledged: usize) {
+        let reached = async {
+            while self.acknowledged.load(Ordering::SeqCst) < acknowledged {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let reached = tokio::time::timeout(TAKE_OVER_LIMIT, reached).await;
+        reached.expect("some claims");
+    }
 }
 
 /// Reads again and again how many are left; gives what was wrong with it, and how
@@ -92,7 +118,13 @@ async fn claim_at_last(client: &Client, coupon: &str, key: &str) -> Told {
 /// What the actor of a coupon says, wherever it is.
 async fn observed(admin: &Client, coupon: &str) -> Value {
     let path = format!("/admin/actors/coupon/{coupon}");
-    admin.get(&path).ok(200).await
+    let seen = eventually("a coupon that can be asked", MOVING_LIMIT, async || {
+        let answer = admin.get(&path).send().await;
+        (answer.status != 503).then_some(answer)
+    });
+    let seen = seen.await;
+    seen.assert_status(200);
+    seen.json()
 }
 
 /// Of its shard, when it was loaded.
@@ -136,6 +168,7 @@ impl World {
             let (progress, room) = (Arc::clone(progress), Arc::clone(&room));
             tokio::spawn(async move {
                 let _place = room.acquire().await.unwrap();
+                progress.may_begin.acquire().await.unwrap().forget();
                 progress.begun.fetch_add(1, Ordering::SeqCst);
                 let told = claim_at_last(&client, &coupon, &key).await;
                 if matches!(told, Told::Claimed(_)) {
@@ -160,23 +193,20 @@ impl World {
         for person in people.iter_mut() {
             person.key = fresh_key();
         }
-        let progress = Arc::new(Progress::default());
+        let Range { start, end } = CLAIMS_BEFORE_KILL;
+        let kill_after = start + self.random.below(end - start);
+        let kill_after = usize::try_from(kill_after).unwrap();
+        let progress = Arc::new(Progress::new(kill_after));
         let watchers = [self.server.client(), other.client()].map(|client| {
             let watching = watch(client, coupon.clone(), Arc::clone(&progress));
             tokio::spawn(watching)
         });
-        let kill_after = CLAIMS_BEFORE_KILL.start
-            + self
-                .random
-                .below(CLAIMS_BEFORE_KILL.end - CLAIMS_BEFORE_KILL.start);
         let claims = self.claims_of(people, &coupon, &progress);
         let acknowledged = || progress.acknowledged.load(Ordering::SeqCst);
-        eventually("some claims", TAKE_OVER_LIMIT, async || {
-            (acknowledged() as u64 >= kill_after).then_some(())
-        })
-        .await;
+        progress.wait_for(kill_after).await;
         other.kill();
         eprintln!("killed after {} claims", acknowledged());
+        progress.may_begin.add_permits(people.len());
         assert!(acknowledged() < STOCK, "nothing was left to be claimed");
         meanwhile().await;
         for (person, claim) in people.iter_mut().zip(claims) {
