@@ -1,5 +1,6 @@
 //! What the commands of the program do.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::{App, StartError};
@@ -15,16 +16,11 @@ const BACKLOG: u32 = 4_096;
 /// # Errors
 /// [`StartError`]
 pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
-    let address = config.http.listen.clone();
-    let listener = listen(&address)
-        .await
-        .map_err(|source| StartError::Listen {
-            address: address.clone(),
-            source,
-        })?;
-    let local = listener
-        .local_addr()
-        .map_err(|source| StartError::Listen { address, source })?;
+    let (listener, local) = listen_on(&config.http.listen).await?;
+    let operations = match config.ops.listen.as_str() {
+        "" => None,
+        address => Some(listen_on(address).await?),
+    };
     let admin = (config.admin.email.clone(), config.admin.password.clone());
     let app = App::open(config).await?;
     if let (Some(email), Some(password)) = admin {
@@ -34,7 +30,18 @@ pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
         crate::demo::seed(&app, local).await?;
     }
     let terminated = terminated();
-    announce(local);
+    let operations = operations.map(|(listener, local)| {
+        announce("operations", local);
+        // To the end of the other: probes learn there that it drains.
+        let (until, over) = tokio::sync::oneshot::channel::<()>();
+        let over = async move {
+            // Its sender is dropped: that is the sign.
+            let _ = over.await;
+        };
+        let served = crate::http::serve_operations(listener, Arc::clone(&app), over);
+        (tokio::spawn(served), until)
+    });
+    announce("listening", local);
     let ending = {
         let app = Arc::clone(&app);
         async move {
@@ -43,6 +50,11 @@ pub async fn serve(config: Config, demo: bool) -> Result<(), StartError> {
         }
     };
     let served = crate::http::serve(listener, Arc::clone(&app), ending).await;
+    if let Some((operations, until)) = operations {
+        drop(until);
+        // It ends by itself; what it had under way is answered.
+        let _ = operations.await;
+    }
     app.shutdown().await;
     served.map_err(|error| StartError::Other(error.to_string()))
 }
@@ -87,14 +99,25 @@ pub async fn ensure_admin(app: &App, email: &str, password: &str) -> Result<(), 
         .map_err(|error| StartError::Other(format!("the admin {email}: {error}")))
 }
 
+/// Listens on `address`, and says where that is.
+async fn listen_on(address: &str) -> Result<(tokio::net::TcpListener, SocketAddr), StartError> {
+    let unusable = |source| StartError::Listen {
+        address: address.to_owned(),
+        source,
+    };
+    let listener = listen(address).await.map_err(unusable)?;
+    let local = listener.local_addr().map_err(unusable)?;
+    Ok((listener, local))
+}
+
 /// Listens on `address` with a long line: a thousand buyers connect in the same
 /// instant, and whom the kernel turns away tries again only after a second.
 async fn listen(address: &str) -> std::io::Result<tokio::net::TcpListener> {
     let mut refused = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
     for address in tokio::net::lookup_host(address).await? {
         let socket = match address {
-            std::net::SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-            std::net::SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
         };
         socket.set_reuseaddr(true)?;
         match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
@@ -105,13 +128,13 @@ async fn listen(address: &str) -> std::io::Result<tokio::net::TcpListener> {
     Err(refused)
 }
 
-/// The line that scripts wait for.
+/// A line for each listener; scripts wait for the last.
 #[allow(
     clippy::print_stdout,
     reason = "what the program says to who started it"
 )]
-fn announce(local: std::net::SocketAddr) {
-    println!("listening on http://{local}");
+fn announce(what: &str, local: SocketAddr) {
+    println!("{what} on http://{local}");
 }
 
 /// Resolves when the process is told to end. From this call on, not only from

@@ -45,6 +45,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -63,11 +64,16 @@ const HEAD_MAX: Duration = Duration::from_secs(10);
 /// How long requests under way may take once the server is to end.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 
+/// How many connections the operations have, where they have a listener of their
+/// own: those of probes, of Prometheus, of a few operators.
+const OPERATIONS_CONNECTIONS_MAX: usize = 256;
+
 /// How long to wait after accepting failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `app` on `listener` until `shutdown`; then takes no more
-/// connections, answers what is under way, and returns.
+/// connections, answers what is under way, and returns. Without the operations,
+/// where these have a listener of their own ([`serve_operations`]).
 ///
 /// # Errors
 /// If the listener fails.
@@ -76,8 +82,38 @@ pub async fn serve(
     app: Arc<App>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let places = Arc::new(Semaphore::new(app.config.http.connections_max as usize));
-    let router = router::router(Arc::clone(&app));
+    let router = if app.config.ops.listen.is_empty() {
+        router::router(Arc::clone(&app))
+    } else {
+        router::public_router(Arc::clone(&app))
+    };
+    let connections_max = app.config.http.connections_max as usize;
+    let connections = take_until(shutdown, listener, router, connections_max).await;
+    app.shutdown.send_replace(true);
+    let _ = tokio::time::timeout(DRAIN_MAX, connections.shutdown()).await;
+    Ok(())
+}
+
+/// Serves the operations on a listener of their own until `shutdown`, and all else
+/// beside them: the operators' page asks the API where it comes from.
+pub async fn serve_operations(
+    listener: TcpListener,
+    app: Arc<App>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    let router = router::router(app);
+    let connections = take_until(shutdown, listener, router, OPERATIONS_CONNECTIONS_MAX).await;
+    let _ = tokio::time::timeout(DRAIN_MAX, connections.shutdown()).await;
+}
+
+/// Takes connections until `shutdown`; gives those that are open then.
+async fn take_until(
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+) -> GracefulShutdown {
+    let places = Arc::new(Semaphore::new(connections_max));
     let mut server = auto::Builder::new(TokioExecutor::new());
     server
         .http1()
@@ -122,10 +158,7 @@ pub async fn serve(
             drop(place);
         });
     }
-    drop(listener);
-    app.shutdown.send_replace(true);
-    let _ = tokio::time::timeout(DRAIN_MAX, connections.shutdown()).await;
-    Ok(())
+    connections
 }
 
 /// The next connection, once there is a place for it.

@@ -68,6 +68,14 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(edge)
 }
 
+/// What is left for everybody where the operations have a listener of their own:
+/// the API, the storefront, and what the problems mean.
+pub fn public_router(app: Arc<App>) -> Router {
+    let (api, _) = api().split_for_parts();
+    let edge = EdgeLayer::new(&app.config.http);
+    api.merge(pages::router()).with_state(app).layer(edge)
+}
+
 /// The OpenAPI document as JSON.
 #[must_use]
 pub fn openapi_json() -> String {

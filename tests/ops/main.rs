@@ -18,6 +18,7 @@ mod common;
 mod database;
 mod exported;
 mod exposition;
+mod listener;
 mod named;
 #[path = "../common/socket.rs"]
 mod socket;

@@ -27,6 +27,11 @@ const START_AFTER: Duration = Duration::from_millis(500);
 /// How often the figures are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How often, and after which pause, the last figures are read until they are of
+/// one moment.
+const LOOKS_MAX: u32 = 10;
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
 /// After the end nobody buys; so long until the last admissions are durable.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -121,8 +126,7 @@ pub(crate) async fn join(args: JoinArgs) -> Result<bool, String> {
     watch(&crowd, tasks, &mut stands).await;
     sleep(CALM).await;
     let seconds = crowd.starts_at.elapsed().as_secs_f64();
-    let after = crowd.look().await?;
-    let waiting = look_back(&crowd, &buyers, &stands).await;
+    let (after, waiting) = look_at_last(&crowd, &policy, &buyers, &stands).await?;
     account(&crowd, &policy, before, after, waiting);
     let audit = match &settings {
         Some(config) => Some(onsale::persistence::verify::run(config).await),
@@ -239,6 +243,34 @@ async fn watch(crowd: &Arc<Crowd>, mut tasks: JoinSet<(usize, Stand)>, stands: &
         }
     }
     bar.finish_and_clear();
+}
+
+/// The figures at last, and how many still wait: of one moment. Passes run out, and
+/// let others in, while everybody is asked; and between an end and the pass of the
+/// next there is a commit.
+async fn look_at_last(
+    crowd: &Arc<Crowd>,
+    policy: &Policy,
+    buyers: &[Arc<Buyer>],
+    stands: &[Stand],
+) -> Result<(Summary, u64), String> {
+    let mut looks = 0;
+    loop {
+        let before = crowd.look().await?;
+        let waiting = look_back(crowd, buyers, stands).await;
+        let after = crowd.look().await?;
+        looks += 1;
+        let is_one_moment =
+            before.admitted_total == after.admitted_total && before.active == after.active;
+        let is_full = match (policy.max_active, policy.admit) {
+            (Some(cap), None) => waiting == 0 || u64::from(after.active) == u64::from(cap),
+            _ => true,
+        };
+        if (is_one_moment && is_full) || looks == LOOKS_MAX {
+            return Ok((after, waiting));
+        }
+        sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Asks everybody who waits once more: no place may be lost or changed. How
