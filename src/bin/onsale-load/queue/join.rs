@@ -28,8 +28,8 @@ const START_AFTER: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How often, and after which pause, the last figures are read until they are of
-/// one moment.
-const LOOKS_MAX: u32 = 10;
+/// one moment: not for so long that somebody enters and runs out of time meanwhile.
+const LOOKS_MAX: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// After the end nobody buys; so long until the last admissions are durable.
