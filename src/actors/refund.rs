@@ -88,8 +88,11 @@ pub async fn cancel(
             Ok(Ok(timetable::Reply::Cancelled { order, no })) => {
                 #[cfg(feature = "sabotage")]
                 sabotage::pass(Point::CancelTrue);
-                let _place = place;
-                return Ok(Ok(Cancelled { order, no, _place }));
+                return Ok(Ok(Cancelled {
+                    order,
+                    no,
+                    _place: place,
+                }));
             }
             Ok(Err(refusal)) => return Ok(Err(refusal)),
             // Certain that nothing was done, unless an earlier try was.
