@@ -20,6 +20,10 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 BODY_BYTES_MAX = 1 << 20
+# A body that is too long is read to its end up to this: a connection closed
+# with bytes unread is reset, and the sender may never see why.
+DROPPED_BYTES_MAX = 16 << 20
+DROPPED_AT_ONCE_BYTES = 1 << 16
 # More alerts than this are counted, not listed: a chat has its limits, too.
 ALERTS_SHOWN_MAX = 20
 TEXT_CHARS_MAX = 300
@@ -73,7 +77,8 @@ class Receiver(BaseHTTPRequestHandler):
             return self.answer(411, "a length is wanted")
         if int(length) > BODY_BYTES_MAX:
             self.close_connection = True
-            return self.answer(413, "too long")
+            self.answer(413, "too long")
+            return self.drop(min(int(length), DROPPED_BYTES_MAX))
         try:
             text = message(json.loads(self.rfile.read(int(length))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -84,6 +89,14 @@ class Receiver(BaseHTTPRequestHandler):
             self.log_error("the chat did not take it: %s", error)
             return self.answer(502, "the chat did not take it")
         return self.answer(200, "told")
+
+    def drop(self, length):
+        """Reads what nobody wants, until the sender has no more."""
+        while length > 0:
+            read = len(self.rfile.read1(min(length, DROPPED_AT_ONCE_BYTES)))
+            if read == 0:
+                return
+            length -= read
 
     def answer(self, status, text):
         body = f"{text}\n".encode()

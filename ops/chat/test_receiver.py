@@ -51,7 +51,7 @@ class Test(unittest.TestCase):
         self.port = self.serve(quiet)
 
     def serve(self, server):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
         return server.server_address[1]
@@ -92,7 +92,13 @@ class Test(unittest.TestCase):
         for body in (b"{", b"[]", b"{}", b'{"alerts": 1}', b'{"alerts": ["x"]}'):
             self.assertEqual(self.post(body), 400, body)
         self.assertEqual(self.post(webhook(), "/elsewhere"), 404)
-        self.assertEqual(self.post(b" " * (receiver.BODY_BYTES_MAX + 1)), 413)
+        self.assertEqual(self.chat.said, [])
+
+    def test_what_is_too_long_is_refused_and_its_sender_learns_why(self):
+        # Far more than the sockets of both sides buffer, so that a receiver which
+        # closes without reading cuts its sender off.
+        for length in (receiver.BODY_BYTES_MAX + 1, receiver.DROPPED_BYTES_MAX):
+            self.assertEqual(self.post(b" " * length), 413, length)
         self.assertEqual(self.chat.said, [])
 
 
