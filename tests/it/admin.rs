@@ -288,12 +288,11 @@ async fn a_date_can_be_added() {
     let server = TestServer::shared().await;
     let scene = server.small().await;
     let path = format!("/admin/performances/{}/timetables", scene.performance);
+    // Told twice, it would now and then be two moments.
+    let at = in_seconds(40 * DAY);
     let added = server
         .admin()
-        .post(
-            &path,
-            &json!({ "starts_at": in_seconds(40 * DAY), "doors_at": in_seconds(40 * DAY) }),
-        )
+        .post(&path, &json!({ "starts_at": at, "doors_at": at }))
         .ok(201)
         .await;
     let buyer = server.buyer();
@@ -304,12 +303,10 @@ async fn a_date_can_be_added() {
     buyer.hold_seats(&scene.timetable, &["F1-A-1"]).await;
     let detail = scene.read(&server.anyone()).await;
     assert_eq!(list(&detail, "timetables").len(), 2);
+    let over = in_seconds(-5);
     server
         .admin()
-        .post(
-            &path,
-            &json!({ "starts_at": in_seconds(-5), "doors_at": in_seconds(-5) }),
-        )
+        .post(&path, &json!({ "starts_at": over, "doors_at": over }))
         .problem(422, "invalid-request")
         .await;
 }

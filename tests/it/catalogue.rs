@@ -50,6 +50,7 @@ async fn lists_filter_sort_and_page() {
         ("Beta", "Salieri", -200, 30),
         ("Gamma", "Mozart", 3_600, 35),
     ] {
+        let starts_at = in_seconds(starts * DAY);
         let show = Show::small()
             .with("title", json!(title))
             .with("category", json!(category))
@@ -57,7 +58,7 @@ async fn lists_filter_sort_and_page() {
             .with("opens_at", json!(in_seconds(opens)))
             .with(
                 "timetables",
-                json!([{ "starts_at": in_seconds(starts * DAY), "doors_at": in_seconds(starts * DAY) }]),
+                json!([{ "starts_at": starts_at, "doors_at": starts_at }]),
             );
         server.open(&show).await;
     }
