@@ -13,6 +13,7 @@ mod span;
 use std::sync::Arc;
 
 use axum::http::HeaderValue;
+use serde::{Deserialize, Serialize};
 
 pub use self::export::{finish, is_on, start};
 pub use self::span::{Kind, Span, is_recorded, of_request};
@@ -20,13 +21,36 @@ pub use self::span::{Kind, Span, is_recorded, of_request};
 /// A `traceparent` of version 00.
 pub type Trace = Arc<str>;
 
-/// What a task works on.
-#[derive(Clone, Debug, Default)]
+/// What a task works on. Travels with its commands to other nodes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Context {
     /// The trace that it is a part of.
     pub trace: Option<Trace>,
     /// The request that it does it for.
+    #[serde(with = "as_text")]
     pub request_id: Option<HeaderValue>,
+}
+
+/// The value of a header as other nodes are told it.
+mod as_text {
+    use axum::http::HeaderValue;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde asks for it")]
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<HeaderValue>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = value.as_ref().and_then(|value| value.to_str().ok());
+        text.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<HeaderValue>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        Ok(text.and_then(|text| text.try_into().ok()))
+    }
 }
 
 tokio::task_local! {
@@ -42,7 +66,8 @@ const PARENT_ID: std::ops::Range<usize> = 36..52;
 const FLAGS: std::ops::Range<usize> = 53..55;
 
 /// The trace that a header tells; `None` where it is malformed, as the
-/// specification asks (§3.2).
+/// specification asks (§3.2). Of a version that is not known yet what version 00
+/// has is taken (§4.3), and goes on as version 00.
 #[must_use]
 pub fn read(header: &str) -> Option<Trace> {
     let is_hex = |part: &str| {
@@ -50,14 +75,24 @@ pub fn read(header: &str) -> Option<Trace> {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
     let is_zero = |part: &str| part.bytes().all(|b| b == b'0');
-    let parts: Vec<&str> = header.split('-').collect();
+    let (known, later) = header.split_at_checked(FLAGS.end)?;
+    let parts: Vec<&str> = known.split('-').collect();
     let lengths = parts.iter().map(|part| part.len());
     let is_right = lengths.eq(PARTS)
         && parts.iter().all(|part| is_hex(part))
-        && parts[0] == "00"
         && !is_zero(parts[1])
         && !is_zero(parts[2]);
-    is_right.then(|| header.into())
+    match parts[0] {
+        _ if !is_right => None,
+        "00" => later.is_empty().then(|| header.into()),
+        "ff" => None,
+        _ if later.is_empty() || later.starts_with('-') => {
+            // Of its flags only this one is known to mean the same.
+            let is_sampled = u8::from_str_radix(parts[3], 16).ok()? & 1;
+            Some(format!("00-{}-{}-{is_sampled:02x}", parts[1], parts[2]).into())
+        }
+        _ => None,
+    }
 }
 
 /// The id of a trace, as logs tell it.
@@ -77,6 +112,12 @@ pub fn with_current<T>(look: impl FnOnce(&Context) -> T) -> Option<T> {
     CURRENT.try_with(look).ok()
 }
 
+/// What this task works on.
+#[must_use]
+pub fn context() -> Context {
+    CURRENT.try_with(Clone::clone).unwrap_or_default()
+}
+
 /// Does `work` as a part of `context`.
 pub fn within<F: Future>(context: Context, work: F) -> impl Future<Output = F::Output> {
     CURRENT.scope(context, work)
@@ -84,8 +125,7 @@ pub fn within<F: Future>(context: Context, work: F) -> impl Future<Output = F::O
 
 /// `work` as a part of what this task works on, for a task of its own.
 pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let context = CURRENT.try_with(Clone::clone).unwrap_or_default();
-    within(context, work)
+    within(context(), work)
 }
 
 #[cfg(test)]
@@ -106,9 +146,35 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
             "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01x",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0é",
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }
+        for later in ["01", "cc"] {
+            for more in ["", "-", "-what-comes-with-it"] {
+                let unknown_flags = good[2..].replace("-01", "-ff");
+                let read = read(&format!("{later}{unknown_flags}{more}"));
+                assert_eq!(read.as_deref(), Some(good), "{later} {more}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_node_knows_which_request_a_command_is_of() {
+        let context = Context {
+            trace: Some("x".into()),
+            request_id: Some(HeaderValue::from_static("a\"b")),
+        };
+        let sent = postcard::to_stdvec(&context).unwrap();
+        let read: Context = postcard::from_bytes(&sent).unwrap();
+        assert_eq!(
+            (read.trace, read.request_id),
+            (context.trace, context.request_id)
+        );
+        let sent = postcard::to_stdvec(&Context::default()).unwrap();
+        let read: Context = postcard::from_bytes(&sent).unwrap();
+        assert_eq!((read.trace, read.request_id), (None, None));
     }
 
     #[tokio::test]

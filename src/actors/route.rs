@@ -24,7 +24,7 @@ use super::{AskError, Handle, Outcome};
 use crate::clock::monotonic;
 use crate::domain::ids::{EntityKind, Epoch, Incarnation, NodeId, ShardId, shard_of};
 use crate::keys::{Keys, Purpose};
-use crate::trace::{self, Trace};
+use crate::trace::{self, Context};
 
 /// How long a command waits for its shard to be owned by somebody who can be
 /// reached.
@@ -65,8 +65,8 @@ pub enum Door {
 /// A command on its way to the owner of its entity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ask {
-    /// The trace that it is a part of.
-    pub trace: Option<Trace>,
+    /// What it is a part of.
+    pub context: Context,
     /// Of the entity.
     pub kind: EntityKind,
     /// Of the entity.
@@ -283,7 +283,7 @@ impl Route {
         let shard = shard_of(id);
         let ownership = &self.shared.ownership;
         let mut ask = Ask {
-            trace: trace::current(),
+            context: trace::context(),
             kind: M::KIND,
             id,
             shard,

@@ -33,7 +33,7 @@ use crate::app::App;
 use crate::domain::ids::{EntityKind, HoldId, PerformanceId, TimetableId, UserId, shard_of};
 use crate::http::error::Problem;
 use crate::keys::Purpose;
-use crate::trace::{self, Context};
+use crate::trace;
 
 /// The longest body: a hold of 100,000 seats by name fits.
 const BODY_MAX_BYTES: usize = 4 << 20;
@@ -112,11 +112,7 @@ async fn run<M: Hosted>(handle: &Handle<M>, ask: Ask) -> Response {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let wait = Duration::from_millis(ask.wait_ms.into()).min(WAIT_MAX);
-    let context = Context {
-        trace: ask.trace,
-        request_id: None,
-    };
-    let running = trace::within(context, handle.run_here(ask.id, command, ask.door));
+    let running = trace::within(ask.context, handle.run_here(ask.id, command, ask.door));
     let outcome: Result<Outcome<M>, AskError> = tokio::time::timeout(wait, running)
         .await
         .unwrap_or(Err(AskError::Unknown));
