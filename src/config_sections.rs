@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::Config;
 
-/// How many write lanes Postgres gets where none are named.
-const POSTGRES_LANES: usize = 4;
+/// How many write lanes Postgres gets at most where none are named.
+const POSTGRES_LANES_MAX: usize = 4;
 
 /// `[http]`
 #[derive(Clone, Debug, Deserialize)]
@@ -77,11 +77,17 @@ impl Store {
         self.url.starts_with("postgres")
     }
 
-    /// How many write lanes there are: `lanes`, or what suits the store.
+    /// How many write lanes there are: `lanes`, or what suits the store and the
+    /// machine. One lane has the largest batches, and an order's two commits go by
+    /// it one after the other as by several; more of them pay only where there are
+    /// processors to run them at the same time (README: durable wallet orders).
     #[must_use]
     pub fn lanes(&self) -> usize {
         match self.lanes {
-            0 if self.is_server() => POSTGRES_LANES,
+            0 if self.is_server() => {
+                let processors = std::thread::available_parallelism().map_or(1, usize::from);
+                (processors / 2).clamp(1, POSTGRES_LANES_MAX)
+            }
             0 => 1,
             lanes => lanes as usize,
         }
