@@ -78,9 +78,9 @@ impl Store {
     }
 
     /// How many write lanes there are: `lanes`, or what suits the store and the
-    /// machine. One lane has the largest batches, and an order's two commits go by
-    /// it one after the other as by several; more of them pay only where there are
-    /// processors to run them at the same time (README: durable wallet orders).
+    /// machine. One lane has the largest batches, and an order is one commit where
+    /// it has both its account and its timetable; more lanes pay only where there
+    /// are processors to run them at the same time (README: durable wallet orders).
     #[must_use]
     pub fn lanes(&self) -> usize {
         match self.lanes {

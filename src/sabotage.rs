@@ -19,6 +19,8 @@
 //! | `select-not-update` | Postgres: it looks which version an entity is at, then changes it |
 //! | `forget-block` | a waiting room that comes back gives numbers of its reserved block again |
 //! | `reveal-early` | what an answer shows of others' decisions, e.g. a pass, isn't waited for |
+//! | `two-commits` | nothing: an order's money and its seats are never one commit |
+//! | `untied` | what a sale is tied to is written after it |
 //! | `panic-at:N` | each entity panics once its decision N was handed to the lane |
 //! | `die-at:POINT:N` | the process kills itself (`kill -9`) when it passes a [`Point`] for the Nth time |
 
@@ -59,6 +61,10 @@ pub enum Switch {
     ForgetBlock,
     /// `reveal-early`
     RevealEarly,
+    /// `two-commits`
+    TwoCommits,
+    /// `untied`
+    Untied,
     /// `panic-at:N`
     PanicAt(Seq),
     /// `die-at:POINT:N`
@@ -131,6 +137,8 @@ fn parse(word: &str) -> Option<Switch> {
         "select-not-update" => Switch::SelectNotUpdate,
         "forget-block" => Switch::ForgetBlock,
         "reveal-early" => Switch::RevealEarly,
+        "two-commits" => Switch::TwoCommits,
+        "untied" => Switch::Untied,
         "panic-at" => Switch::PanicAt(Seq(argument.parse().ok()?)),
         "die-at" => {
             let (point, nth) = argument.split_once(':')?;

@@ -275,6 +275,5 @@ impl<M: Hosted> Actor for Host<M> {
 }
 
 fn refuse<M: Persisted>(request: Request<M>, error: AskError) {
-    // Nobody listens any more: nothing was done anyway.
-    let _ = request.reply.send(Err(error));
+    request.reply.fail(error);
 }

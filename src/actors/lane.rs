@@ -5,6 +5,8 @@
 //! coalesces by entity. Where it is written to is the [`Writer`]'s business:
 //! [`super::sql_lane`] or [`super::checkpoint_lane`].
 
+mod ties;
+
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -16,11 +18,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::ties::Losses;
 use crate::clock::monotonic;
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, EntityId, Seq, ShardSet, Stamp};
 use crate::domain::invariant::Invariant;
 use crate::domain::time::Timestamp;
+use crate::persistence::batch::Tie;
 use crate::telemetry;
 
 /// How long decisions that nobody waits for may wait for company: a hold that
@@ -68,6 +72,10 @@ pub trait Parcel: Send + Sync + 'static {
     fn is_full(&self) -> bool {
         false
     }
+    /// What must not be written later than it.
+    fn ties(&self) -> &[Tie] {
+        &[]
+    }
     /// How many rows it will write, about.
     fn rows(&self) -> usize;
     /// How much memory it takes, about, in bytes.
@@ -101,6 +109,7 @@ struct Waiting<P> {
     /// Since when the oldest of what is being written has waited.
     writing_since: Option<Instant>,
     in_flight: HashSet<EntityId, RandomState>,
+    losses: Losses,
     /// Somebody waits for something in it.
     urgent: bool,
 }
@@ -153,21 +162,7 @@ impl<P: Parcel> Lane<P> {
     /// batches that are closed once they have `batch_rows_max` rows.
     #[must_use]
     pub fn start(writer: impl Writer<P>, batch_rows_max: usize) -> Self {
-        let shared = Arc::new(Shared {
-            waiting: Mutex::new(Waiting {
-                entries: HashMap::default(),
-                full: VecDeque::new(),
-                order: VecDeque::new(),
-                writing_since: None,
-                in_flight: HashSet::default(),
-                urgent: false,
-            }),
-            dirty_bytes: AtomicUsize::new(0),
-            wake: Notify::new(),
-            written: Notify::new(),
-            batch_rows_max,
-        });
-        let lane = Self { shared };
+        let lane = Self::new(batch_rows_max);
         let running = tokio::spawn(lane.clone().run(writer));
         tokio::spawn(async move {
             if running.await.is_err_and(|error| error.is_panic()) {
@@ -177,6 +172,25 @@ impl<P: Parcel> Lane<P> {
             }
         });
         lane
+    }
+
+    fn new(batch_rows_max: usize) -> Self {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::new(Waiting {
+                entries: HashMap::default(),
+                full: VecDeque::new(),
+                order: VecDeque::new(),
+                writing_since: None,
+                in_flight: HashSet::default(),
+                losses: Losses::default(),
+                urgent: false,
+            }),
+            dirty_bytes: AtomicUsize::new(0),
+            wake: Notify::new(),
+            written: Notify::new(),
+            batch_rows_max,
+        });
+        Self { shared }
     }
 
     /// Adds a decision to what waits; `record` puts the rows in. A decision that
@@ -190,6 +204,7 @@ impl<P: Parcel> Lane<P> {
             entries,
             full,
             order,
+            losses,
             ..
         } = &mut *waiting;
         let begin = || Entry {
@@ -203,7 +218,9 @@ impl<P: Parcel> Lane<P> {
                 let entry = slot.into_mut();
                 if !entry.parcel.leads_to(&decided) {
                     telemetry::invariant_violated(Invariant::I9.id());
-                    return sink.lost(decided.entity, decided.after.activation);
+                    let (entity, activation) = (decided.entity, decided.after.activation);
+                    losses.add(Tie { entity, activation });
+                    return sink.lost(entity, activation);
                 }
                 if entry.parcel.is_full() {
                     full.push_back(std::mem::replace(entry, begin()));
@@ -293,6 +310,18 @@ impl<P: Parcel> Lane<P> {
         oldest.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
+    /// Told by the writer, before its sink is: not all that `life` has decided is
+    /// written, or ever will be.
+    pub fn lose(&self, life: Tie) {
+        self.shared.waiting.lock().losses.add(life);
+    }
+
+    /// Whether one of `ties` is to what was lost.
+    #[must_use]
+    pub fn has_lost(&self, ties: &[Tie]) -> bool {
+        !ties.is_empty() && self.shared.waiting.lock().losses.any(ties)
+    }
+
     /// Told by the writer: `parcel` takes no memory any more.
     pub fn done(&self, parcel: &P) {
         self.shared
@@ -308,12 +337,16 @@ impl<P: Parcel> Lane<P> {
                 continue;
             }
             writer.write(&self, batch).await;
-            let mut waiting = self.shared.waiting.lock();
-            waiting.in_flight.clear();
-            waiting.writing_since = None;
-            drop(waiting);
+            self.written();
             self.shared.written.notify_waiters();
         }
+    }
+
+    /// Nothing is in flight any more.
+    fn written(&self) {
+        let mut waiting = self.shared.waiting.lock();
+        waiting.in_flight.clear();
+        waiting.writing_since = None;
     }
 
     /// Returns once there is something to write: at once if somebody waits for
@@ -355,6 +388,7 @@ impl<P: Parcel> Lane<P> {
             batch.push(entry);
         }
         waiting.order.extend(again);
+        waiting.keep_ties(&mut batch);
         // What didn't fit is next, whoever waits for it.
         waiting.urgent = !waiting.order.is_empty();
         batch

@@ -99,8 +99,19 @@ impl Lanes {
     /// The one lane of `shard`.
     #[must_use]
     pub fn of(&self, shard: ShardId) -> &SqlLane {
+        &self.sql[self.number_of(shard)]
+    }
+
+    /// Whether what is decided of these two shards may be tied to each other: one
+    /// lane writes both.
+    #[must_use]
+    pub fn are_one(&self, one: ShardId, other: ShardId) -> bool {
+        self.number_of(one) == self.number_of(other)
+    }
+
+    fn number_of(&self, shard: ShardId) -> usize {
         // There is at least one, so that the remainder is one of them.
-        &self.sql[usize::from(shard.0) % self.sql.len()]
+        usize::from(shard.0) % self.sql.len()
     }
 
     /// Whether `lane` takes more: not while too much waits, and not after an

@@ -61,7 +61,7 @@ use self::directory::TooLate;
 use self::route::{Door, Route};
 use crate::domain::decision::Tier;
 use crate::domain::ids::{Activation, Seq, shard_of};
-use crate::persistence::batch::Persisted;
+use crate::persistence::batch::{Persisted, Tie};
 use crate::trace::{self, Span, Trace};
 
 /// What an entity answers to a command: its reply, or its refusal.
@@ -89,8 +89,10 @@ pub enum AskError {
 pub struct Request<M: Persisted> {
     /// What is asked.
     pub command: M::Command,
-    /// Where the outcome goes.
-    pub reply: oneshot::Sender<Result<Outcome<M>, AskError>>,
+    /// Where the outcome goes, and when.
+    pub reply: ReplyTo<M>,
+    /// What is decided is tied to that.
+    pub tie: Option<Tie>,
     /// Given back when the reply has left. Continuations have none: they are
     /// bounded by the number of open orders.
     pub permit: Option<OwnedSemaphorePermit>,
@@ -98,6 +100,25 @@ pub struct Request<M: Persisted> {
     pub trace: Option<Trace>,
     /// Its part of that trace, until its reply has left.
     pub span: Span,
+}
+
+/// Where the outcome of a command goes.
+pub enum ReplyTo<M: Persisted> {
+    /// Once it is as durable as it promises.
+    Durable(oneshot::Sender<Result<Outcome<M>, AskError>>),
+    /// At once, to somebody who ties to it whatever follows from it.
+    Ahead(oneshot::Sender<Result<(Outcome<M>, Tie), AskError>>),
+}
+
+impl<M: Persisted> ReplyTo<M> {
+    /// There is no outcome.
+    pub fn fail(self, error: AskError) {
+        // Nobody listens any more: nothing was done anyway.
+        match self {
+            Self::Durable(to) => drop(to.send(Err(error))),
+            Self::Ahead(to) => drop(to.send(Err(error))),
+        }
+    }
 }
 
 /// What a host can be told.
@@ -273,27 +294,78 @@ impl<M: host::Hosted> Handle<M> {
         command: M::Command,
         door: Door,
     ) -> Result<Outcome<M>, AskError> {
+        self.run_tied_by(id, command, None, door).await
+    }
+
+    /// Goes on with something that was begun, on entity `id`, which is on this node,
+    /// ahead of durability: the outcome comes at once, with what has to be tied to
+    /// it. It may never become durable.
+    ///
+    /// # Errors
+    /// As [`Handle::resume`]
+    pub async fn resume_ahead(
+        &self,
+        id: Uuid,
+        command: M::Command,
+    ) -> Result<(Outcome<M>, Tie), AskError> {
+        let (reply, answer) = oneshot::channel();
+        let (host, _) = self.enter(id, Door::Continuation).await?;
+        let request = Self::request(id, command, ReplyTo::Ahead(reply), None);
+        self.deliver_by(host, id, Message::Ask { id, request })
+            .await;
+        answer.await.unwrap_or(Err(AskError::Unknown))
+    }
+
+    /// Goes on with something that was begun, on entity `id`, which is on this node
+    /// and writes by the same lane as `tie`: what is decided is durable only if all
+    /// of that is.
+    ///
+    /// # Errors
+    /// As [`Handle::resume`]
+    pub async fn resume_tied(
+        &self,
+        id: Uuid,
+        command: M::Command,
+        tie: Tie,
+    ) -> Result<Outcome<M>, AskError> {
+        self.run_tied_by(id, command, Some(tie), Door::Continuation)
+            .await
+    }
+
+    async fn run_tied_by(
+        &self,
+        id: Uuid,
+        command: M::Command,
+        tie: Option<Tie>,
+        door: Door,
+    ) -> Result<Outcome<M>, AskError> {
         let (host, permit) = self.enter(id, door).await?;
         let (reply, answer) = oneshot::channel();
-        let above = trace::current();
-        let mut span = Span::begin(M::KIND.as_str(), trace::Kind::Internal, above.as_deref());
-        if span.is_recorded() {
-            span.tell("onsale.part", "actor");
-            span.tell("onsale.entity", id.to_string());
-        }
-        let request = Request {
-            command,
-            reply,
-            permit,
-            trace: span.trace().or(above),
-            span,
-        };
+        let mut request = Self::request(id, command, ReplyTo::Durable(reply), tie);
+        request.permit = permit;
         self.deliver_by(host, id, Message::Ask { id, request })
             .await;
         // No deadline of its own, which would be a timer for each request: the
         // host gives up what waits for too long, and a client's request has the
         // edge's deadline.
         answer.await.unwrap_or(Err(AskError::Unknown))
+    }
+
+    fn request(id: Uuid, command: M::Command, reply: ReplyTo<M>, tie: Option<Tie>) -> Request<M> {
+        let above = trace::current();
+        let mut span = Span::begin(M::KIND.as_str(), trace::Kind::Internal, above.as_deref());
+        if span.is_recorded() {
+            span.tell("onsale.part", "actor");
+            span.tell("onsale.entity", id.to_string());
+        }
+        Request {
+            command,
+            reply,
+            tie,
+            permit: None,
+            trace: span.trace().or(above),
+            span,
+        }
     }
 
     /// The directory behind it.

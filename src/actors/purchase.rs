@@ -7,7 +7,8 @@
 //!    ([`participant`]). Its reply says what it takes off.
 //! 4. The account sets the money aside and claims the key: first commit.
 //! 5. The timetable sells the seats: second commit, the only point at which
-//!    the order becomes true. The answer leaves.
+//!    the order becomes true. The answer leaves. Where one write lane has both
+//!    the account and the timetable, the two are one commit ([`together`]).
 //! 6. The account spends the money, and the claim is used, after the answer.
 //!
 //! An unknown outcome is never compensated, only asked again: every step is
@@ -19,13 +20,16 @@
 //!
 //! The saga runs in a task of its own: a client that hangs up doesn't stop it.
 
+mod keys;
 pub mod participant;
+mod together;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use self::keys::{ask_for_key, free_key, reserve_key};
 use super::AskError;
 use super::node::{Node, SWEEP_EVERY};
 use crate::domain::account::{self, KeyClaim, Prepare};
@@ -151,6 +155,9 @@ impl Saga {
             self.give_up(order).await;
             return Ok(Ended::GatewayUnavailable);
         }
+        if let Some(order) = self.sell_together(order, amount, redeemed).await {
+            return Ok(self.confirmed(order));
+        }
         match self.prepare(order, amount).await {
             Ok(None) => {
                 #[cfg(feature = "sabotage")]
@@ -265,12 +272,7 @@ impl Saga {
         use account::Reply;
         let mut retry = Retry::default();
         loop {
-            let prepare = account::Command::Prepare {
-                order,
-                timetable: self.purchase.timetable,
-                amount,
-                key: Some(self.purchase.key.clone()),
-            };
+            let prepare = self.prepare_command(order, amount);
             match self
                 .node
                 .accounts
@@ -290,23 +292,35 @@ impl Saga {
         }
     }
 
+    fn prepare_command(&self, order: OrderId, amount: Money) -> account::Command {
+        account::Command::Prepare {
+            order,
+            timetable: self.purchase.timetable,
+            amount,
+            key: Some(self.purchase.key.clone()),
+        }
+    }
+
+    /// The order is true: its answer may leave.
+    fn confirmed(&self, order: Arc<Order>) -> Ended {
+        #[cfg(feature = "sabotage")]
+        sabotage::pass(Point::OrderTrue);
+        // After the answer: what is set aside can't be spent twice.
+        let (node, sold) = (Arc::clone(&self.node), Arc::clone(&order));
+        tokio::spawn(trace::carried(async move { post_both(&node, &sold).await }));
+        Ended::Confirmed {
+            order,
+            replayed: false,
+        }
+    }
+
     async fn sell(&self, order: OrderId, coupon: Option<Redeemed>) -> Result<Ended, AskError> {
         let timetable = self.purchase.timetable;
         let mut retry = Retry::default();
         loop {
             let sell = timetable::Command::Sell { order, coupon };
             match self.node.timetables.resume(timetable.0, sell).await {
-                Ok(Ok(timetable::Reply::Order(order))) => {
-                    #[cfg(feature = "sabotage")]
-                    sabotage::pass(Point::OrderTrue);
-                    // After the answer: what is set aside can't be spent twice.
-                    let (node, sold) = (Arc::clone(&self.node), Arc::clone(&order));
-                    tokio::spawn(trace::carried(async move { post_both(&node, &sold).await }));
-                    return Ok(Ended::Confirmed {
-                        order,
-                        replayed: false,
-                    });
-                }
+                Ok(Ok(timetable::Reply::Order(order))) => return Ok(self.confirmed(order)),
                 // It was reloaded meanwhile, and open orders are volatile.
                 Ok(_) => match resolve(&self.node, order, timetable).await {
                     Ok(Resolution::Confirmed(order)) => {
@@ -342,73 +356,6 @@ impl Saga {
     async fn free_key(&self, order: Option<OrderId>) {
         free_key(&self.node, self.purchase.user, &self.purchase.key, order).await;
     }
-}
-
-/// Reserves a request's key. `Some` if the answer is known without doing
-/// anything.
-///
-/// # Errors
-/// [`AskError`]
-pub async fn reserve_key(
-    node: &Node,
-    user: UserId,
-    key: &KeyClaim,
-) -> Result<Option<Ended>, AskError> {
-    use account::Reply;
-    loop {
-        match ask_for_key(node, user, key).await? {
-            Ok(Reply::KeyIsRunning(Some((order, timetable)))) => {
-                match resolve(node, order, timetable).await? {
-                    Resolution::Confirmed(order) => {
-                        return Ok(Some(Ended::Confirmed {
-                            order,
-                            replayed: true,
-                        }));
-                    }
-                    Resolution::Undecided => return Ok(Some(Ended::KeyInUse)),
-                    // The request came to nothing without an answer: this one
-                    // takes its place, once the money is free again.
-                    Resolution::Aborted => {
-                        void(node, user, order, timetable).await;
-                        free_key(node, user, key, Some(order)).await;
-                    }
-                }
-            }
-            Ok(Reply::KeyIsRunning(None)) => return Ok(Some(Ended::KeyInUse)),
-            Ok(Reply::KeyIsAnswered) => return Ok(Some(Ended::Answered)),
-            Ok(_) => return Ok(None),
-            Err(refusal) => return Ok(Some(Ended::Account(refusal))),
-        }
-    }
-}
-
-/// Asks the account for the key of a request. Where that is not answered, the
-/// request ends here and may have the key all the same (so after an outage of the
-/// database, before the lease is renewed): it is freed, or the key would be in
-/// use for as long as the account is.
-///
-/// # Errors
-/// [`AskError`]
-pub async fn ask_for_key(
-    node: &Node,
-    user: UserId,
-    key: &KeyClaim,
-) -> Result<Result<account::Reply, account::Refusal>, AskError> {
-    let reserve = account::Command::Reserve(key.clone());
-    let asked = node.accounts.ask(user.0, reserve).await;
-    if matches!(asked, Err(AskError::Unknown)) {
-        free_key(node, user, key, None).await;
-    }
-    asked
-}
-
-/// Frees the key of a request that came to nothing: its own reservation, or the
-/// claim of its order.
-pub async fn free_key(node: &Node, user: UserId, key: &KeyClaim, order: Option<OrderId>) {
-    let key = key.clone();
-    let free = account::Command::FreeKey { key, order };
-    // If it is not there to hear it, it has forgotten the key already.
-    let _ = node.accounts.resume(user.0, free).await;
 }
 
 /// Ends an order whose saga is gone: spends its money if it was confirmed, else

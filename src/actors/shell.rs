@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::checkpoint_lane::{CheckpointPen, Checkpointing};
 use super::gate::Gate;
 use super::lane::{Decided, Lane, Sink};
 use super::ownership::Ownership;
-use super::{AskError, Outcome, Request};
+use super::{AskError, Outcome, ReplyTo, Request};
 use crate::domain::decision::{Machine, Tier, catch_up_partly, step};
 use crate::domain::ids::{Activation, EntityId, Epoch, Seq, Stamp};
 use crate::domain::time::Timestamp;
-use crate::persistence::batch::{Contribution, Persisted};
+use crate::persistence::batch::{Contribution, Persisted, Tie};
 use crate::persistence::checkpoint::Row;
 use crate::persistence::checkpoint::rows::Checkpointed;
 #[cfg(feature = "sabotage")]
@@ -88,7 +89,7 @@ impl std::fmt::Debug for Pen {
 /// A reply with its address, and what ends when it leaves: its permit, its span.
 struct Parked<M: Persisted> {
     outcome: Outcome<M>,
-    to: tokio::sync::oneshot::Sender<Result<Outcome<M>, AskError>>,
+    to: oneshot::Sender<Result<Outcome<M>, AskError>>,
     _permit: Option<tokio::sync::OwnedSemaphorePermit>,
     _span: Span,
     since: tokio::time::Instant,
@@ -206,14 +207,30 @@ impl<M: Checkpointed> Shell<M> {
         let Request {
             command,
             reply,
+            tie,
             permit,
             trace,
             span,
         } = request;
         let before = self.seq;
         let result = step(&mut self.machine, &mut self.seq, now, command);
-        self.submit(now, before, tier, &result.events, trace.as_ref());
+        // Nobody waits for what is told ahead: what follows from it is urgent.
+        let waited_for = match &reply {
+            ReplyTo::Durable(_) => tier,
+            ReplyTo::Ahead(_) => Tier::Memory,
+        };
+        self.submit(
+            now,
+            before,
+            waited_for,
+            &result.events,
+            (trace.as_ref(), tie),
+        );
         publish(&mut self.machine, &result.events);
+        let to = match reply {
+            ReplyTo::Durable(to) => to,
+            ReplyTo::Ahead(to) => return self.tell_ahead(to, result.outcome),
+        };
         let reveals = self.machine.reveals(&result.outcome);
         #[cfg(feature = "sabotage")]
         let reveals = if sabotage::is_on(Switch::RevealEarly) {
@@ -224,7 +241,7 @@ impl<M: Checkpointed> Shell<M> {
         let tier = tier.max(reveals);
         let parked = Parked {
             outcome: result.outcome,
-            to: reply,
+            to,
             _permit: permit,
             _span: span,
             since,
@@ -235,6 +252,19 @@ impl<M: Checkpointed> Shell<M> {
         }
     }
 
+    fn tell_ahead(
+        &self,
+        to: oneshot::Sender<Result<(Outcome<M>, Tie), AskError>>,
+        outcome: Outcome<M>,
+    ) {
+        let tie = Tie {
+            entity: self.entity,
+            activation: self.activation,
+        };
+        // Nobody listens any more: the decision stands, and its caller asks again.
+        let _ = to.send(Ok((outcome, tie)));
+    }
+
     /// Lets happen what is due.
     pub fn catch_up(&mut self, now: Timestamp) -> Applied<M> {
         let mut all = SmallVec::new();
@@ -242,7 +272,7 @@ impl<M: Checkpointed> Shell<M> {
             let (before, mut events) = (self.seq, SmallVec::new());
             let (machine, seq) = (&mut self.machine, &mut self.seq);
             let goes_on = catch_up_partly(machine, seq, now, &mut events, SUBMITTED_MAX);
-            self.submit(now, before, Tier::Memory, &events, None);
+            self.submit(now, before, Tier::Memory, &events, (None, None));
             all.extend(events);
             if !goes_on {
                 return all;
@@ -261,7 +291,7 @@ impl<M: Checkpointed> Shell<M> {
             self.machine.apply(self.seq, &event);
             adopted.push((self.seq, event));
         }
-        self.submit(now, before, Tier::Memory, &adopted, None);
+        self.submit(now, before, Tier::Memory, &adopted, (None, None));
     }
 
     /// Applies what was learnt on loading and has no number: a volatile event.
@@ -336,7 +366,7 @@ impl<M: Checkpointed> Shell<M> {
         before: Seq,
         tier: Tier,
         events: &[(Seq, M::Event)],
-        trace: Option<&Trace>,
+        (trace, tie): (Option<&Trace>, Option<Tie>),
     ) {
         if self.seq == before {
             return;
@@ -369,6 +399,7 @@ impl<M: Checkpointed> Shell<M> {
         let last_event_seq = &mut self.last_event_seq;
         let record = |into: &mut Contribution| {
             into.belongs_to(trace);
+            into.ties.extend(tie);
             for (seq, event) in events.iter().filter(|(_, event)| M::is_durable(event)) {
                 into.journalise(*seq, now, event);
                 let published = into.outbox.len();

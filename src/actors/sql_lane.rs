@@ -1,16 +1,22 @@
 //! The write lane of the database: a batch is one transaction, repeated for as
 //! long as the store is unavailable, and bisected down to the culprit if the
-//! store refuses it.
+//! store refuses it. Where some of it is tied to more of it, the batch is first
+//! tried as a whole, and else those that are tied come last.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
+use tokio::time::Instant;
+
 use super::lane::{Decided, Entry, Lane, Parcel, Sink, Writer};
 use crate::clock::monotonic;
 use crate::domain::decision::Tier;
+use crate::domain::ids::EntityId;
 use crate::domain::invariant::Invariant;
-use crate::persistence::batch::Contribution;
+use crate::persistence::batch::{Contribution, Tie};
 use crate::persistence::constraints::{A_BALANCE_IS_NEVER_BELOW_ZERO, A_SEAT_IS_SOLD_ONCE};
 use crate::persistence::store::commit::Verdict;
 use crate::persistence::{Store, StoreError};
@@ -55,6 +61,10 @@ impl Parcel for Contribution {
 
     fn is_full(&self) -> bool {
         Self::rows(self) >= PARCEL_ROWS_MAX
+    }
+
+    fn ties(&self) -> &[Tie] {
+        &self.ties
     }
 
     fn rows(&self) -> usize {
@@ -170,23 +180,11 @@ impl SqlWriter {
     ) -> Result<Vec<Verdict>, StoreError> {
         let mut backoff_ms = BACKOFF_MIN_MS;
         loop {
-            let begun = monotonic();
-            #[cfg(feature = "sabotage")]
-            sabotage::pass(Point::Flush);
-            #[cfg(feature = "sabotage")]
-            if sabotage::is_on(Switch::RevealEarly) {
-                // Else a kill would rarely come between.
-                tokio::time::sleep(REVEALED_BEFORE).await;
-            }
+            let begun = self.begin().await;
             let result = self.store.commit(Arc::clone(contributions)).await;
             match result {
                 Ok(verdicts) => {
-                    #[cfg(feature = "sabotage")]
-                    sabotage::pass(Point::Committed);
-                    self.condition.succeeded();
-                    let rows = contributions.iter().map(Contribution::rows).sum();
-                    self.metrics.flushed(begun.elapsed(), rows);
-                    trace_write(contributions, begun.elapsed(), rows);
+                    self.succeeded(contributions, begun);
                     return Ok(verdicts);
                 }
                 Err(StoreError::Broken(error)) => {
@@ -211,26 +209,56 @@ impl SqlWriter {
         }
     }
 
-    fn tell(
-        &self,
-        lane: &Lane<Contribution>,
-        contributions: &[Contribution],
-        sinks: &[Arc<dyn Sink>],
-        verdicts: &[Verdict],
-    ) {
+    /// Commits all of it, or nothing; tries once. Whether it is known to be written.
+    async fn commit_together(&self, contributions: &Arc<Vec<Contribution>>) -> bool {
+        let begun = self.begin().await;
+        match self.store.commit_together(Arc::clone(contributions)).await {
+            Ok(()) => {
+                self.succeeded(contributions, begun);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what is tied could not be written together");
+                false
+            }
+        }
+    }
+
+    async fn begin(&self) -> Instant {
+        let begun = monotonic();
+        #[cfg(feature = "sabotage")]
+        sabotage::pass(Point::Flush);
+        #[cfg(feature = "sabotage")]
+        if sabotage::is_on(Switch::RevealEarly) {
+            // Else a kill would rarely come between.
+            tokio::time::sleep(REVEALED_BEFORE).await;
+        }
+        begun
+    }
+
+    fn succeeded(&self, contributions: &[Contribution], begun: Instant) {
+        #[cfg(feature = "sabotage")]
+        sabotage::pass(Point::Committed);
+        self.condition.succeeded();
+        let rows = contributions.iter().map(Contribution::rows).sum();
+        self.metrics.flushed(begun.elapsed(), rows);
+        trace_write(contributions, begun.elapsed(), rows);
+    }
+
+    fn tell(&self, lane: &Lane<Contribution>, part: &Part, verdicts: &[Verdict]) {
         let mut publishes = false;
-        for ((contribution, sink), verdict) in contributions.iter().zip(sinks).zip(verdicts) {
+        for ((contribution, sink), verdict) in part.each().zip(verdicts) {
             let Contribution { entity, after, .. } = contribution;
-            lane.done(contribution);
-            publishes |= !contribution.outbox.is_empty();
             match verdict {
                 Verdict::Written => {
+                    lane.done(contribution);
+                    publishes |= !contribution.outbox.is_empty();
                     sink.durable(*entity, after.activation, Tier::Database, after.seq);
                 }
                 Verdict::Fenced => {
                     tracing::warn!(entity.id = %entity.id, entity.kind = entity.kind.as_str(), "a write was fenced");
                     self.metrics.fenced();
-                    sink.lost(*entity, after.activation);
+                    lose(lane, contribution, sink);
                 }
             }
         }
@@ -238,42 +266,129 @@ impl SqlWriter {
             self.outbox.notify_one();
         }
     }
+
+    /// Writes those of `part` that are tied to others of it in one commit with them,
+    /// or, where that can't be, after them. The parts that are left to write, last
+    /// one first.
+    async fn write_tied(&self, lane: &Lane<Contribution>, part: Part) -> Vec<Part> {
+        if self.commit_together(&part.contributions).await {
+            self.tell(lane, &part, &vec![Verdict::Written; part.sinks.len()]);
+            return Vec::new();
+        }
+        let (tied, free) = part.split(|contribution| !contribution.ties.is_empty());
+        vec![tied, free]
+    }
 }
 
 impl Writer<Contribution> for SqlWriter {
     async fn write(&self, lane: &Lane<Contribution>, batch: Vec<Entry<Contribution>>) {
-        let mut parts = vec![batch];
+        let mut parts = vec![Part::of(batch)];
         while let Some(part) = parts.pop() {
-            let (contributions, sinks): (Vec<_>, Vec<_>) = part
-                .into_iter()
-                .map(|entry| (entry.parcel, entry.sink))
-                .unzip();
-            let contributions = Arc::new(contributions);
-            let committed = self.condition.watch(self.commit(&contributions)).await;
+            let part = without_cut_off(lane, part);
+            if part.sinks.is_empty() {
+                continue;
+            }
+            if part.has_ties_within() {
+                let left = self.condition.watch(self.write_tied(lane, part)).await;
+                parts.extend(left);
+                continue;
+            }
+            let committed = self.condition.watch(self.commit(&part.contributions)).await;
             match committed {
-                Ok(verdicts) => self.tell(lane, &contributions, &sinks, &verdicts),
-                Err(error) if contributions.len() == 1 => {
-                    give_up(lane, &contributions, &sinks, &error);
-                }
+                Ok(verdicts) => self.tell(lane, &part, &verdicts),
+                Err(error) if part.sinks.len() == 1 => give_up(lane, &part, &error),
                 Err(error) => {
-                    tracing::warn!(%error, rows = contributions.len(), "a batch was refused, bisecting it");
-                    let contributions = Arc::unwrap_or_clone(contributions);
-                    let mut halves: Vec<_> = contributions
-                        .into_iter()
-                        .zip(sinks)
-                        .map(|(parcel, sink)| Entry {
-                            entity: parcel.entity,
-                            parcel,
-                            sink,
-                        })
-                        .collect();
-                    let second = halves.split_off(halves.len() / 2);
-                    parts.push(second);
-                    parts.push(halves);
+                    tracing::warn!(%error, rows = part.sinks.len(), "a batch was refused, bisecting it");
+                    let mut left = part.sinks.len() / 2;
+                    let (first, second) = part.split(|_| {
+                        let is_first = left > 0;
+                        left = left.saturating_sub(1);
+                        is_first
+                    });
+                    parts.extend([second, first]);
                 }
             }
         }
     }
+}
+
+/// A part of a batch, and who is told what became of each contribution.
+struct Part {
+    contributions: Arc<Vec<Contribution>>,
+    sinks: Vec<Arc<dyn Sink>>,
+}
+
+impl Part {
+    fn of(batch: Vec<Entry<Contribution>>) -> Self {
+        let (contributions, sinks): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|entry| (entry.parcel, entry.sink))
+            .unzip();
+        Self {
+            contributions: Arc::new(contributions),
+            sinks,
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Contribution, &Arc<dyn Sink>)> {
+        self.contributions.iter().zip(&self.sinks)
+    }
+
+    fn has_ties_within(&self) -> bool {
+        let mut ties = self.contributions.iter().flat_map(|c| &c.ties).peekable();
+        if ties.peek().is_none() {
+            return false;
+        }
+        let within: HashSet<EntityId, RandomState> =
+            self.contributions.iter().map(|c| c.entity).collect();
+        ties.any(|tie| within.contains(&tie.entity))
+    }
+
+    /// Those for which `is_first` holds, and the others.
+    fn split(self, mut is_first: impl FnMut(&Contribution) -> bool) -> (Self, Self) {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let contributions = Arc::unwrap_or_clone(self.contributions);
+        for (parcel, sink) in contributions.into_iter().zip(self.sinks) {
+            let into = if is_first(&parcel) {
+                &mut first
+            } else {
+                &mut second
+            };
+            into.push(Entry {
+                entity: parcel.entity,
+                parcel,
+                sink,
+            });
+        }
+        (Self::of(first), Self::of(second))
+    }
+}
+
+/// What is tied to something that was lost can't be true: its entity starts again
+/// from what is stored.
+fn without_cut_off(lane: &Lane<Contribution>, part: Part) -> Part {
+    if !part.contributions.iter().any(|c| lane.has_lost(&c.ties)) {
+        return part;
+    }
+    let (cut_off, rest) = part.split(|contribution| lane.has_lost(&contribution.ties));
+    for (contribution, sink) in cut_off.each() {
+        let entity = contribution.entity;
+        tracing::error!(
+            entity.id = %entity.id,
+            entity.kind = entity.kind.as_str(),
+            "what a contribution was tied to is lost; its entity is discarded and reloaded"
+        );
+        lose(lane, contribution, sink);
+    }
+    rest
+}
+
+/// It will never be written.
+fn lose(lane: &Lane<Contribution>, contribution: &Contribution, sink: &Arc<dyn Sink>) {
+    let (entity, activation) = (contribution.entity, contribution.after.activation);
+    lane.done(contribution);
+    lane.lose(Tie { entity, activation });
+    sink.lost(entity, activation);
 }
 
 /// Tells the traces of what was written how long that took.
@@ -287,14 +402,9 @@ fn trace_write(contributions: &[Contribution], took: Duration, rows: usize) {
 
 /// One entity's contribution can't be written, ever: the others went through,
 /// and it starts again from what is stored.
-fn give_up(
-    lane: &Lane<Contribution>,
-    contributions: &[Contribution],
-    sinks: &[Arc<dyn Sink>],
-    error: &StoreError,
-) {
-    for (contribution, sink) in contributions.iter().zip(sinks) {
-        let Contribution { entity, after, .. } = contribution;
+fn give_up(lane: &Lane<Contribution>, part: &Part, error: &StoreError) {
+    for (contribution, sink) in part.each() {
+        let entity = contribution.entity;
         tracing::error!(
             %error,
             entity.id = %entity.id,
@@ -313,8 +423,7 @@ fn give_up(
             _ => Invariant::I9,
         };
         telemetry::invariant_violated(broken.id());
-        lane.done(contribution);
-        sink.lost(*entity, after.activation);
+        lose(lane, contribution, sink);
     }
 }
 

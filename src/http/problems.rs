@@ -39,6 +39,7 @@ impl From<StoreError> for Problem {
             | StoreError::Broken(_)
             | StoreError::Unfit(_)
             | StoreError::Defect(_)
+            | StoreError::Apart
             | StoreError::Unreadable(_) => Self::internal(&error),
         }
     }

@@ -16,7 +16,7 @@ use crate::domain::account::{KeyHash, Prepare, PrepareState, Refund};
 use crate::domain::coupon::{self, Claim};
 use crate::domain::decision::Machine;
 use crate::domain::ids::{
-    EntityId, EntityKind, HoldId, OrderId, QueueTicketId, Seq, Stamp, UserId,
+    Activation, EntityId, EntityKind, HoldId, OrderId, QueueTicketId, Seq, Stamp, UserId,
 };
 use crate::domain::money::Money;
 use crate::domain::order::{Cancel, CancelNo, Order};
@@ -65,6 +65,18 @@ pub struct Contribution {
     pub outbox: Vec<OutboxRow>,
     /// Whose work it is, as far as that is recorded.
     pub traces: Vec<Trace>,
+    /// What must not be written later than it.
+    pub ties: Vec<Tie>,
+}
+
+/// To all that one life of an entity has decided so far: what is tied to it is true
+/// only if that is, and so is written with it or after it, never before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Tie {
+    /// Whose.
+    pub entity: EntityId,
+    /// In which of its lives.
+    pub activation: Activation,
 }
 
 /// The rows of a contribution.
@@ -391,6 +403,7 @@ impl Contribution {
             changes,
             outbox: Vec::new(),
             traces: Vec::new(),
+            ties: Vec::new(),
         }
     }
 

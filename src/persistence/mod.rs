@@ -49,6 +49,10 @@ pub enum StoreError {
     /// be what is on disk.
     #[error("the store's file failed: {0}")]
     Broken(#[source] sqlx::Error),
+    /// What was to be written together can't be: some of it is fenced, or takes
+    /// several statements. Nothing was written.
+    #[error("it can't be written together")]
+    Apart,
     /// A defect: a statement or a row that should not be possible.
     #[error("the store refused a statement: {0}")]
     Defect(#[source] sqlx::Error),

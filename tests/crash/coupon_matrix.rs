@@ -25,6 +25,16 @@ const ORDER_STEPS: &[&str] = &[
     "order-true",
     "order-claimed",
 ];
+/// Those between the commit of the money and that of the sale, where they are not one.
+/// (The coupon's is before them.)
+const STEPS_OF_TWO_COMMITS: &[&str] = &[
+    "order-prepared:1",
+    "committed:2",
+    "submitted:3",
+    "flush:3",
+    "written:3",
+    "committed:3",
+];
 const CANCEL_STEPS: &[&str] = &[
     "cancel-asked",
     "cancel-true",
@@ -154,7 +164,10 @@ impl World {
             assert!(order.is_some(), "{step}: an acknowledged order is lost");
         }
         match step {
-            "order-opened:1" | "order-discounted:1" | "order-prepared:1" => {
+            "order-opened:1"
+            | "order-discounted:1"
+            | "order-prepared:1"
+            | "order-prepared:1,two-commits" => {
                 assert!(order.is_none(), "{step}: nothing was sold");
             }
             "order-true:1" | "order-claimed:1" => assert!(order.is_some(), "{step}: it was sold"),
@@ -208,6 +221,10 @@ impl World {
     ) {
         for step in ORDER_STEPS {
             self.die_in_an_order_at(&format!("{step}:1")).await;
+        }
+        for step in STEPS_OF_TWO_COMMITS {
+            self.die_in_an_order_at(&format!("{step},two-commits"))
+                .await;
         }
         for point in points {
             for nth in DECISIONS {

@@ -68,3 +68,14 @@ async fn an_answer_that_leaves_before_the_point_of_its_commit_is_found_out() {
     let mut world = World::start(&[], true).await;
     world.assert_found_out_if_it_acknowledges_too_early().await;
 }
+
+/// A sale is never durable without the money that was set aside for it, although
+/// neither waits for the other.
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_that_is_written_before_its_money_is_found_out() {
+    let mut world = World::start(&[], true).await;
+    world
+        .assert_found_out_if_sales_come_before_their_money()
+        .await;
+}

@@ -5,7 +5,8 @@ use crate::Place;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_on_postgres_survives_kill_9() {
     let place = Place::fresh().await;
-    let mut world = place.world(&[]).await;
+    // Several: some orders are one commit then, most are two.
+    let mut world = place.world(&[("ONSALE_STORE__LANES", "4")]).await;
     world.assert_kills_lose_nothing().await;
 }
 
@@ -24,7 +25,8 @@ async fn panics_on_purpose_under_load_on_postgres_lose_and_double_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_on_postgres_survives_a_death_on_purpose_at_any_point() {
     let place = Place::fresh().await;
-    let mut world = place.world(&[]).await;
+    // One: every order is one commit.
+    let mut world = place.world(&[("ONSALE_STORE__LANES", "1")]).await;
     let points = [crate::on_purpose::POINTS, &["checkpointed"]].concat();
     world.assert_nothing_is_lost_at(&points).await;
 }
@@ -47,6 +49,16 @@ async fn an_answer_that_leaves_before_the_point_of_its_commit_to_postgres_is_fou
     let place = Place::fresh().await;
     let mut world = place.world(&[]).await;
     world.assert_found_out_if_it_acknowledges_too_early().await;
+}
+
+#[cfg(feature = "sabotage")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sale_that_is_written_to_postgres_before_its_money_is_found_out() {
+    let place = Place::fresh().await;
+    let mut world = place.world(&[("ONSALE_STORE__LANES", "1")]).await;
+    world
+        .assert_found_out_if_sales_come_before_their_money()
+        .await;
 }
 
 #[cfg(feature = "sabotage")]

@@ -57,3 +57,4 @@ mod queue_life;
 mod queues;
 #[path = "../common/random.rs"]
 mod random;
+mod together;

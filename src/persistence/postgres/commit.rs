@@ -81,12 +81,11 @@ impl PostgresStore {
         &self,
         contributions: Arc<Vec<Contribution>>,
     ) -> Result<Vec<Verdict>, StoreError> {
-        let rows = contributions.iter().map(Contribution::rows).sum();
-        let extra = extra_time(rows);
-        let is_one = !contributions.iter().any(|c| voids_tickets(&c.changes));
-        if is_one && extra.is_zero() && self.commit_whole(Arc::clone(&contributions)).await {
-            return Ok(vec![Verdict::Written; contributions.len()]);
+        match self.commit_together(Arc::clone(&contributions)).await {
+            Ok(()) => return Ok(vec![Verdict::Written; contributions.len()]),
+            Err(error) => tracing::debug!(%error, "a batch could not be written as a whole"),
         }
+        let extra = extra_time(&contributions);
         self.transaction_of(extra, move |c| {
             Box::pin(async move { write(c, &contributions).await })
         })
@@ -96,36 +95,37 @@ impl PostgresStore {
     /// Writes all of the contributions in one statement. Otherwise none, or nobody
     /// knows (the connection was dead, or cut): the steps find out, too, what is
     /// written already.
-    async fn commit_whole(&self, contributions: Arc<Vec<Contribution>>) -> bool {
+    pub(crate) async fn commit_together(
+        &self,
+        contributions: Arc<Vec<Contribution>>,
+    ) -> Result<(), StoreError> {
+        let is_one = extra_time(&contributions).is_zero()
+            && !contributions.iter().any(|c| voids_tickets(&c.changes));
         #[cfg(feature = "sabotage")]
-        if super::broken::is_taken_step_by_step() {
-            return false;
+        let is_one = is_one && !super::broken::is_taken_step_by_step();
+        if !is_one {
+            return Err(StoreError::Apart);
         }
-        let written = self.statement(move |c| {
+        self.statement(move |c| {
             Box::pin(async move {
                 whole(&contributions).fetch(c, ALL_MOVED).await?;
                 #[cfg(feature = "sabotage")]
                 sabotage::pass(Point::Written);
                 Ok(())
             })
-        });
-        match written.await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%error, "a batch could not be written as a whole");
-                false
-            }
-        }
+        })
+        .await
     }
 }
 
-/// What a batch of so many rows gets beyond the limits of a small one. An
+/// What a batch of very many rows gets beyond the limits of a small one. An
 /// entity's rows can't be parted: after an outage a waiting room may have hundreds
 /// of thousands, which must not be tried in vain for ever.
-fn extra_time(rows: usize) -> Duration {
+fn extra_time(contributions: &[Contribution]) -> Duration {
     const ROWS_IN_TIME: usize = 10_000;
     const A_ROW: Duration = Duration::from_micros(100);
     const EXTRA_MAX: Duration = Duration::from_secs(60);
+    let rows: usize = contributions.iter().map(Contribution::rows).sum();
     let more = u32::try_from(rows.saturating_sub(ROWS_IN_TIME)).unwrap_or(u32::MAX);
     A_ROW.saturating_mul(more).min(EXTRA_MAX)
 }

@@ -27,6 +27,23 @@ impl SqliteStore {
         })
         .await
     }
+
+    pub(crate) async fn commit_together(
+        &self,
+        contributions: std::sync::Arc<Vec<Contribution>>,
+    ) -> Result<(), StoreError> {
+        self.transaction(move |connection| {
+            Box::pin(async move {
+                let verdicts = write(connection, &contributions).await?;
+                if verdicts.contains(&Verdict::Fenced) {
+                    // Undoes what was written of the others.
+                    return Err(StoreError::Apart);
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
 }
 
 async fn write(

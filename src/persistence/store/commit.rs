@@ -32,4 +32,17 @@ impl Store {
     ) -> Result<Vec<Verdict>, StoreError> {
         on_backend!(self, commit(contributions))
     }
+
+    /// Writes all `contributions` in one transaction, or none of them: where one is
+    /// fenced, none is.
+    ///
+    /// # Errors
+    /// Then nothing was written, or (of whatever kind the error is) the outcome is
+    /// unknown: [`Store::commit`] finds that out, and may write them one by one.
+    pub async fn commit_together(
+        &self,
+        contributions: Arc<Vec<Contribution>>,
+    ) -> Result<(), StoreError> {
+        on_backend!(self, commit_together(contributions))
+    }
 }
