@@ -375,11 +375,15 @@ impl<P: Parcel> Lane<P> {
             let Some((entity, since)) = waiting.order.pop_front() else {
                 break;
             };
+            if waiting.in_flight.contains(&entity) {
+                // A write has one parcel of each; the others are next.
+                again.push((entity, since));
+                continue;
+            }
             let Some(entry) = waiting.oldest_of(entity) else {
                 continue;
             };
             if waiting.entries.contains_key(&entity) {
-                // A write has one parcel of each; the others are next.
                 again.push((entity, since));
             }
             rows += entry.parcel.rows();

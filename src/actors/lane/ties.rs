@@ -328,6 +328,8 @@ mod tests {
         fn write(&mut self, lost: [bool; ACCOUNTS]) -> bool {
             let batch = self.lane.take();
             let was_any = !batch.is_empty();
+            let of: HashSet<EntityId> = batch.iter().map(|entry| entry.entity).collect();
+            assert_eq!(of.len(), batch.len(), "two parcels of one entity");
             let (accounts, timetables): (Vec<_>, Vec<_>) = batch
                 .into_iter()
                 .partition(|entry| entry.entity.kind == EntityKind::Account);
