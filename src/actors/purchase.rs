@@ -8,7 +8,7 @@
 //! 4. The account sets the money aside and claims the key: first commit.
 //! 5. The timetable sells the seats: second commit, the only point at which
 //!    the order becomes true. The answer leaves. Where one write lane has both
-//!    the account and the timetable, the two are one commit ([`together`]).
+//!    the account and the timetable, the two are one commit (`together`).
 //! 6. The account spends the money, and the claim is used, after the answer.
 //!
 //! An unknown outcome is never compensated, only asked again: every step is
