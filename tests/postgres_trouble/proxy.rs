@@ -90,11 +90,7 @@ async fn pass(mut client: TcpStream, postgres_port: u16, orders: Arc<Orders>) {
                         return;
                     }
                     if loses {
-                        // Once it answers, it is committed; both ends are cut.
-                        if matches!(server.read(&mut down).await, Ok(1..)) {
-                            orders.lost.fetch_add(1, Ordering::SeqCst);
-                        }
-                        return;
+                        return lose(&mut client, &mut server, &orders).await;
                     }
                 }
             },
@@ -105,6 +101,20 @@ async fn pass(mut client: TcpStream, postgres_port: u16, orders: Arc<Orders>) {
                 },
             },
         }
+    }
+}
+
+/// Passes on what is left of the question. Once it is answered, it is committed, and
+/// both ends are cut.
+async fn lose(client: &mut TcpStream, server: &mut TcpStream, orders: &Orders) {
+    let (mut from_client, _) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let mut first = [0];
+    tokio::select! {
+        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+        answered = from_server.read(&mut first) => if matches!(answered, Ok(1..)) {
+            orders.lost.fetch_add(1, Ordering::SeqCst);
+        },
     }
 }
 
