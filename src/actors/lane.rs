@@ -115,6 +115,19 @@ struct Waiting<P> {
 }
 
 impl<P> Waiting<P> {
+    /// The entities of which something waits or is being written.
+    fn unwritten(&self) -> impl Iterator<Item = &EntityId> {
+        let full = self.full.iter().map(|entry| &entry.entity);
+        self.entries.keys().chain(full).chain(&self.in_flight)
+    }
+
+    /// Whether something of `entity` waits or is being written.
+    fn has(&self, entity: EntityId) -> bool {
+        self.entries.contains_key(&entity)
+            || self.in_flight.contains(&entity)
+            || self.full.iter().any(|entry| entry.entity == entity)
+    }
+
     fn oldest_of(&mut self, entity: EntityId) -> Option<Entry<P>> {
         let is_its = |entry: &Entry<P>| entry.entity == entity;
         match self.full.iter().position(is_its) {
@@ -253,25 +266,19 @@ impl<P: Parcel> Lane<P> {
 
     /// Returns once nothing of `entity` waits or is being written.
     pub async fn settled(&self, entity: EntityId) {
-        self.until(|waiting| {
-            !waiting.entries.contains_key(&entity) && !waiting.in_flight.contains(&entity)
-        })
-        .await;
+        self.until(|waiting| !waiting.has(entity)).await;
     }
 
     /// Returns once nothing of the entities of `shards` waits or is being
     /// written.
     pub async fn settled_shards(&self, shards: &ShardSet) {
-        self.until(|waiting| {
-            let mut entities = waiting.entries.keys().chain(&waiting.in_flight);
-            !entities.any(|entity| shards.contains(entity.shard()))
-        })
-        .await;
+        self.until(|waiting| !waiting.unwritten().any(|of| shards.contains(of.shard())))
+            .await;
     }
 
     /// Returns once nothing waits or is being written.
     pub async fn drained(&self) {
-        self.until(|waiting| waiting.entries.is_empty() && waiting.in_flight.is_empty())
+        self.until(|waiting| waiting.unwritten().next().is_none())
             .await;
     }
 

@@ -138,6 +138,7 @@ impl<P: Parcel> Waiting<P> {
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::FutureExt as _;
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -394,6 +395,23 @@ mod tests {
             prop_assert!(waiting.entries.is_empty() && waiting.full.is_empty());
             prop_assert!(waiting.order.is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn an_entity_that_was_put_back_is_not_settled() {
+        let mut world = World::new();
+        let lane = world.lane.clone();
+        for _ in 0..FULL {
+            world.accounts[0].decide(&lane, |_| {});
+        }
+        world.sell(0, 0);
+        let timetable = world.timetables[0].entity;
+        // The first of the account's two parcels; its sale follows the second.
+        world.write([false; ACCOUNTS]);
+        assert!(lane.settled(timetable).now_or_never().is_none());
+        while world.write([false; ACCOUNTS]) {}
+        assert!(lane.settled(timetable).now_or_never().is_some());
+        assert_eq!(world.timetables[0].written, world.timetables[0].decided);
     }
 
     #[tokio::test(start_paused = true)]
